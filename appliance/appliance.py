@@ -1,0 +1,317 @@
+"""The appliance: built from a `Config`, it owns backends, breakers and journal, and answers requests.
+
+The one place that knows everybody. It builds, owns, closes and answers; what to do about a request is decided in
+`core`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from appliance import __version__
+from appliance.backends.cloud import CloudBackend, CloudTarget
+from appliance.backends.local import LocalBackend
+from appliance.backends.process import Engine, EngineSpec
+from appliance.config import Config, TimeoutConfig, UpstreamConfig
+from appliance.core.breaker import Breaker
+from appliance.core.chat import (
+    Backend,
+    BackendError,
+    ChatRequest,
+    Degraded,
+    Dialect,
+    Event,
+    Fault,
+    Headers,
+    Opened,
+    Takeover,
+)
+from appliance.core.relay import Limits, Relay, Tried
+from appliance.core.route import LOCAL, Offer, legs, models
+from appliance.dialects.openai_chat import OPENAI
+from appliance.drive import drive
+from appliance.journal import Attempt, Journal
+from appliance.store.store import Resolved
+
+log = logging.getLogger("appliance")
+
+CLOUD_DIALECTS: dict[str, Dialect] = {"openai": OPENAI}
+
+
+class Answer:
+    """One running answer: its events as they are to be encoded, and what the response headers say about it."""
+
+    def __init__(
+        self, *, id: str, relay: Relay, batches: AsyncGenerator[tuple[Event, ...], None], journal: Journal
+    ) -> None:
+        self.id = id
+        self._relay = relay
+        self._batches = batches
+        self._journal = journal
+        self._passed: Headers = ()
+        self._degraded: list[str] = []
+
+    def headers(self) -> Headers:
+        """What a client may know about who answered, as far as it is known by now."""
+        leg, fallback = self._relay.leg, self._relay.fallback
+        found = [("x-appliance-request-id", self.id), ("x-appliance-served-by", leg.name if leg else "nobody")]
+        if fallback:
+            found.append(("x-appliance-fallback", fallback))
+        if self._degraded:
+            found.append(("x-appliance-degraded", ", ".join(self._degraded)))
+        return (*found, *self._passed)
+
+    async def events(self) -> AsyncGenerator[list[Event], None]:
+        """The events for the encoder, in batches. Closing it stops the work, in the cloud and on the box.
+
+        Raises:
+            BackendError: the answer cannot be given, or not to its end.
+        """
+        counts = self._journal.counts
+        counts.total += 1
+        counts.running += 1
+        taken_over = False
+        try:
+            async with aclosing(self._batches) as batches:
+                async for batch in batches:
+                    encodable: list[Event] = []
+                    for event in batch:
+                        match event:
+                            case Opened(headers=headers):
+                                self._passed = headers
+                            case Degraded(what=what):
+                                self._degraded.append(what)
+                            case _:
+                                taken_over = taken_over or isinstance(event, Takeover)
+                                encodable.append(event)
+                    yield encodable
+            counts.taken_over += taken_over
+            counts.fell_back += self._relay.fallback is not None and not taken_over
+        except BackendError as error:
+            counts.failed += error.fault not in (Fault.REQUEST, Fault.TOO_LONG)
+            raise
+        finally:
+            counts.running -= 1
+
+
+class Appliance:
+    def __init__(self, config: Config, model: Resolved) -> None:
+        self.config = config
+        self.journal = Journal()
+        self.model_name = model.name
+        self.engine = Engine(
+            EngineSpec(
+                path=str(model.path),
+                context=config.local.context,
+                slots=config.local.slots,
+                gpu_layers=config.local.gpu_layers,
+                threads=config.local.threads,
+                kv_type=config.local.kv_type,
+                mlock=config.local.mlock,
+                queue=config.local.queue,
+                template=model.template,
+            )
+        )
+        self._local = LocalBackend(self.engine, model.name)
+        self._started_at = time.time()
+        self._random = random.Random()
+        self._retired: list[CloudBackend] = []
+        self._clouds: dict[str, CloudBackend] = {}
+        self._breakers: dict[str, Breaker] = {}
+        self._offers: tuple[Offer, ...] = ()
+        self._limits = Limits()
+        self._adopt(config)
+
+    # ------------------------------------------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Start the engine's process; it is ready some time later (`engine.wait_ready`)."""
+        await self.engine.start()
+
+    async def aclose(self) -> None:
+        await self.engine.stop()
+        for cloud in (*self._clouds.values(), *self._retired):
+            await cloud.aclose()
+
+    def reload(self, config: Config) -> tuple[str, ...]:
+        """Take over a new configuration without dropping a running answer.
+
+        Returns:
+            What of it needs a restart to come true, by section.
+        """
+        waiting = tuple(
+            name for name in ("server", "local", "paths") if getattr(config, name) != getattr(self.config, name)
+        )
+        self._adopt(config)
+        self.config = replace(self.config, upstreams=config.upstreams, timeouts=config.timeouts, breaker=config.breaker)
+        return waiting
+
+    def _adopt(self, config: Config) -> None:
+        before = {upstream.name: upstream for upstream in self.config.upstreams}
+        clouds: dict[str, CloudBackend] = {}
+        breakers: dict[str, Breaker] = {}
+        for upstream in config.upstreams:
+            unchanged = before.get(upstream.name) == upstream and config.timeouts == self.config.timeouts
+            if unchanged and upstream.name in self._clouds:
+                clouds[upstream.name] = self._clouds[upstream.name]
+                breakers[upstream.name] = self._breakers[upstream.name]
+            else:
+                clouds[upstream.name] = _cloud(upstream, config.timeouts)
+                breakers[upstream.name] = Breaker(failures=config.breaker.failures, cooldown=config.breaker.cooldown)
+        # An answer may still be running in a cloud that is gone from the file; it is closed with the service.
+        self._retired += [cloud for cloud in self._clouds.values() if cloud not in clouds.values()]
+        self._clouds, self._breakers = clouds, breakers
+        self._offers = tuple(
+            Offer(name=upstream.name, models=upstream.models, aliases=upstream.aliases, prefill=upstream.prefill)
+            for upstream in config.upstreams
+        )
+        self._limits = _limits(config.timeouts)
+
+    # ---------------------------------------------------------------------------------------------- answers
+
+    def answer(self, request: ChatRequest, *, id: str, wish: str = "auto") -> Answer:
+        """Begin to answer; nothing runs until its events are asked for.
+
+        Raises:
+            BackendError: REQUEST, when nobody may answer this.
+        """
+        request = replace(request, trim=self.config.local.overflow == "trim")
+        relay = Relay(
+            request,
+            legs(request, self._offers, wish=wish, box_model=self.model_name),
+            self._breakers,
+            limits=self._limits,
+            jitter=self._random.random(),
+        )
+        backends: dict[str, Backend] = {**self._clouds, LOCAL: self._local}
+        batches = drive(relay, backends, lambda tried: self._record(id, tried))
+        return Answer(id=id, relay=relay, batches=batches, journal=self.journal)
+
+    def models(self) -> tuple[str, ...]:
+        return models(self._offers)
+
+    def _record(self, id: str, tried: Tried) -> None:
+        error = tried.error
+        self.journal.record(
+            Attempt(
+                at=time.time(),
+                request_id=id,
+                leg=tried.leg,
+                fault=error.fault if error else None,
+                reason=error.message if error else "",
+                characters=tried.characters,
+                seconds=tried.seconds,
+                continued=tried.continued,
+            )
+        )
+
+    # ------------------------------------------------------------------------------------------------ state
+
+    @property
+    def serving(self) -> str | None:
+        """Who would answer a request now: the first cloud whose breaker admits, else the box if it is ready."""
+        now = asyncio.get_running_loop().time()
+        for name, breaker in self._breakers.items():
+            if breaker.admits(now):
+                return name
+        return LOCAL if self.engine.state == "ready" else None
+
+    def reset(self, upstream: str | None) -> list[str]:
+        """Close breakers by hand, all of them or one; returns the names of those closed.
+
+        Raises:
+            KeyError: no such upstream.
+        """
+        names = list(self._breakers) if upstream is None else [upstream]
+        for name in names:
+            self._breakers[name].reset()
+        return names
+
+    async def status(self) -> dict[str, Any]:
+        now = asyncio.get_running_loop().time()
+        counts = self.journal.counts
+        return {
+            "version": __version__,
+            "serving": self.serving,
+            "ready": self.serving is not None,
+            "uptime_s": time.time() - self._started_at,
+            "engine": await self._engine_status(),
+            "upstreams": [
+                {
+                    "name": upstream.name,
+                    "api": upstream.api,
+                    "base_url": upstream.base_url,
+                    "state": (breaker := self._breakers[upstream.name]).state(now),
+                    "failures": breaker.failures,
+                    "reopens_in_s": breaker.reopens_in(now),
+                    "last_fault": breaker.last.fault.value if breaker.last else None,
+                    "last_fault_message": breaker.last.message if breaker.last else None,
+                    "alarm": breaker.alarm,
+                }
+                for upstream in self.config.upstreams
+            ],
+            "requests": {
+                name: getattr(counts, name) for name in ("total", "running", "taken_over", "fell_back", "failed")
+            },
+            "recent": [
+                {"at": attempt.at, "upstream": attempt.leg, "fault": attempt.fault.value, "reason": attempt.reason}
+                for attempt in self.journal.recent()
+                if attempt.fault is not None
+            ],
+        }
+
+    async def _engine_status(self) -> dict[str, Any]:
+        engine, ready = self.engine, self.engine.ready
+        found: dict[str, Any] = {
+            "state": engine.state,
+            "model": self.model_name,
+            "pid": engine.pid,
+            "restarts": engine.restarts,
+            "progress": engine.progress,
+            "failure": engine.failure,
+        }
+        if ready is not None:
+            names = (
+                "slots",
+                "context",
+                "threads",
+                "gpu_layers",
+                "layers",
+                "gpu_offload",
+                "tok_s",
+                "load_s",
+                "instruction_sets",
+            )
+            found |= {name: getattr(ready, name) for name in names}
+        return found
+
+
+def _cloud(upstream: UpstreamConfig, timeouts: TimeoutConfig) -> CloudBackend:
+    target = CloudTarget(
+        name=upstream.name,
+        base_url=upstream.base_url,
+        key=upstream.key,
+        headers=upstream.headers,
+        connect=timeouts.connect,
+        proxy=upstream.proxy,
+        ca=upstream.ca,
+    )
+    return CloudBackend(target, CLOUD_DIALECTS[upstream.api])
+
+
+def _limits(timeouts: TimeoutConfig) -> Limits:
+    """ "auto" is the starting value until there is history to learn from."""
+    auto = Limits()
+    return Limits(
+        first_content=auto.first_content if timeouts.first_content == "auto" else timeouts.first_content,
+        stall=auto.stall if timeouts.stall == "auto" else timeouts.stall,
+        whole=min(auto.whole, timeouts.total),
+        total=timeouts.total,
+    )

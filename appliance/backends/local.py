@@ -1,0 +1,144 @@
+"""The box as whoever answers: a chat request to the engine's words, and its frames to events."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Protocol
+
+from appliance.core.chat import (
+    BackendError,
+    ChatRequest,
+    Degraded,
+    Event,
+    Fault,
+    Finish,
+    Image,
+    Message,
+    Part,
+    Sampling,
+    Started,
+    Text,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+from appliance.core.frames import Frame
+
+UNSEEN_IMAGE = "[An image was here; this box cannot see images.]"
+
+
+class Generator(Protocol):
+    """What is needed of the engine."""
+
+    def generate(self, job: Mapping[str, Any]) -> AsyncIterator[list[Frame]]: ...
+
+
+class LocalBackend:
+    """Answers on the box. `model` is the name it gives itself in answers."""
+
+    name = "local"
+
+    def __init__(self, engine: Generator, model: str) -> None:
+        self._engine = engine
+        self._model = model
+
+    async def stream(self, request: ChatRequest, model: str) -> AsyncIterator[Sequence[Event]]:
+        """Answer `request`. Closing the iterator stops the work at once. Raises `BackendError`."""
+        # The caller asked for a cloud's model; the answer says who really gave it.
+        started: list[Event] = [Started(id="", model=self._model, created=0)]
+        if any(isinstance(part, Image) for message in request.messages for part in message.parts):
+            started.append(Degraded(what="images"))
+        frames = self._engine.generate(job(request))
+        async with contextlib.aclosing(frames):  # type: ignore[type-var]
+            async for batch in frames:
+                events, error = translate(batch)
+                if started and (events or any(frame["op"] == "begun" for frame in batch)):
+                    events, started = started + events, []
+                if events:
+                    yield events
+                if error is not None:
+                    raise error
+
+
+def job(request: ChatRequest) -> dict[str, Any]:
+    """The request as a generate frame, but for its id."""
+    return {
+        "messages": [{"role": message.role, "content": content(message)} for message in request.messages],
+        "committed": request.committed.text if request.committed is not None else None,
+        "max_tokens": request.max_tokens,
+        "stop": list(request.stop),
+        "trim": request.trim,
+        "sampling": sampling(request.sampling),
+    }
+
+
+def sampling(given: Sampling) -> dict[str, Any]:
+    """What was said about it; what was not is the engine's default."""
+    said = {field.name: getattr(given, field.name) for field in fields(given) if field.name != "logit_bias"}
+    said = {name: value for name, value in said.items() if value is not None}
+    if given.logit_bias:
+        said["logit_bias"] = [list(pair) for pair in given.logit_bias]
+    return said
+
+
+def content(message: Message) -> str:
+    """Everything of a message that the model may read, as text. Earlier reasoning is not repeated to it."""
+    texts = [text for text in map(_readable, message.parts) if text]
+    # Text parts belong together as they are; what stands for something else gets a line of its own.
+    if all(isinstance(part, Text) for part in message.parts):
+        return "".join(texts)
+    return "\n".join(texts)
+
+
+def _readable(part: Part) -> str:
+    match part:
+        case Text(text=text):
+            return text
+        case Image():
+            return UNSEEN_IMAGE
+        case ToolCall(name=name, arguments=arguments):
+            return f"[Called the tool {name} with {arguments}]"
+        case ToolResult(text=text):
+            return f"[The tool answered: {text}]"
+        case _:
+            return ""
+
+
+def translate(frames: Sequence[Frame]) -> tuple[list[Event], BackendError | None]:
+    """The engine's frames as events, and the error that ends them, if one does."""
+    events: list[Event] = []
+    for frame in frames:
+        match frame["op"]:
+            case "begun" if frame["trimmed"]:
+                events.append(Degraded(what="context"))
+            case "text":
+                events.append(TextDelta(text=frame["text"]))
+            case "finish":
+                events.append(Finish(reason="length" if frame["reason"] == "length" else "stop"))
+                events.append(
+                    Usage(
+                        prompt_tokens=frame["prompt_tokens"],
+                        completion_tokens=frame["completion_tokens"],
+                        cached_tokens=frame["cached_tokens"],
+                    )
+                )
+            case "error":
+                return events, failure(frame)
+    return events, None
+
+
+def failure(frame: Frame) -> BackendError:
+    """An error frame, sorted by what we do next."""
+    message = frame["message"]
+    match frame["fault"]:
+        case "busy":
+            return BackendError(Fault.BUSY, message, status=503, retry_after=1.0)
+        case "too_long":
+            return BackendError(Fault.TOO_LONG, message, status=400, code="context_length_exceeded", param="messages")
+        case "request":
+            return BackendError(Fault.REQUEST, message, status=400, param=frame.get("param"))
+        case _:
+            return BackendError(Fault.SERVER, message, status=500)

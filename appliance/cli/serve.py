@@ -1,0 +1,36 @@
+"""`appliance serve`: run the service."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+from appliance.cli.outcome import command
+from appliance.cli.reach import chosen
+from appliance.config import Config, listening_at, load_config
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = command(
+        commands,
+        "serve",
+        run,
+        about="run the service until Ctrl-C or SIGTERM",
+        example="appliance serve --port 8484",
+    )
+    parser.add_argument("--host", help="listen here instead of [server] host")
+    parser.add_argument("--port", type=int, help="listen on this port instead of [server] port; 0 takes a free one")
+    parser.add_argument("--require-gpu", action="store_true", help="exit with 64 if no layer of the model is on a GPU")
+
+
+def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    def read() -> Config:
+        return listening_at(load_config(chosen(args.config), environ), host=args.host, port=args.port)
+
+    from appliance.store.store import resolve
+
+    config = read()
+    model = resolve(config.local.model, config)
+    from appliance.server.run import serve
+
+    return serve(config, model, require_gpu=args.require_gpu, reread=read)

@@ -1,0 +1,132 @@
+"""`appliance status` and `appliance reset`: how is it, and forget what went wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from appliance.cli.outcome import FINE, NOT_WELL, Unwell, command
+from appliance.cli.reach import address, ask, chosen, client
+from appliance.config import load_config
+
+_WATCH_EVERY = 1.0
+_CLEAR = "\x1b[H\x1b[J"
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = command(
+        commands,
+        "status",
+        show,
+        about="show who serves now, the state of each cloud and the model on the box",
+        example="appliance status --watch",
+    )
+    parser.add_argument("--url", help="the appliance to ask, instead of the configured one")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="as JSON, for programs")
+    parser.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
+    parser = command(
+        commands,
+        "reset",
+        reset,
+        about="close the breakers by hand, so that the clouds are tried again at once",
+        example="appliance reset openai",
+    )
+    parser.add_argument("upstream", nargs="?", metavar="UPSTREAM", help="only this one; without it all of them")
+    parser.add_argument("--url", help="the appliance to ask, instead of the configured one")
+
+
+def show(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    config = load_config(chosen(args.config), environ)
+    with client(args.url or address(config)) as to:
+        while True:
+            try:
+                status = ask(to, "GET", "/appliance/status")
+                text = json.dumps(status, indent=2) if args.as_json else table(status)
+            except Unwell as error:
+                if not args.watch:
+                    raise
+                status, text = {}, f"{error}"
+            print(_CLEAR + text if args.watch and sys.stdout.isatty() else text, flush=True)
+            if not args.watch:
+                return FINE if status.get("ready") else NOT_WELL
+            time.sleep(_WATCH_EVERY)
+
+
+def reset(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    config = load_config(chosen(args.config), environ)
+    with client(args.url or address(config)) as to:
+        closed = ask(to, "POST", "/appliance/reset", {"upstream": args.upstream}).get("closed") or []
+    print(f"Closed: {', '.join(closed)}." if closed else "Nothing was open.")
+    return FINE
+
+
+# ------------------------------------------------------------------------------------------------- in words
+
+
+def table(status: Mapping[str, Any]) -> str:
+    """The answer of ``/appliance/status`` for a person, one block for each question."""
+    serving = status.get("serving")
+    blocks = [f"Serving: {serving or 'nobody'}   (version {status.get('version')}, up {span(status.get('uptime_s'))})"]
+    upstreams = status.get("upstreams") or []
+    if upstreams:
+        blocks.append(columns(("CLOUD", "BREAKER", "FAILURES", "LAST FAULT"), map(_cloud, upstreams)))
+    engine = status.get("engine") or {}
+    blocks.append(columns(("MODEL", "STATE", "SLOTS", "CONTEXT", "PROCESSOR", "TOK/S"), [_engine(engine)]))
+    requests = status.get("requests") or {}
+    words = ("total", "running", "taken_over", "fell_back", "failed")
+    blocks.append("Requests: " + ", ".join(f"{requests.get(word, 0)} {word.replace('_', ' ')}" for word in words))
+    if engine.get("failure"):
+        blocks.append(f"The local model: {engine['failure']}")
+    blocks += [f"ALARM {upstream['name']}: {upstream['alarm']}" for upstream in upstreams if upstream.get("alarm")]
+    return "\n\n".join(blocks)
+
+
+def _cloud(upstream: Mapping[str, Any]) -> Sequence[str]:
+    state = str(upstream.get("state"))
+    if upstream.get("reopens_in_s"):
+        state += f", tried in {span(upstream['reopens_in_s'])}"
+    fault = upstream.get("last_fault_message") or upstream.get("last_fault") or "-"
+    return (str(upstream.get("name")), state, str(upstream.get("failures", 0)), str(fault))
+
+
+def _engine(engine: Mapping[str, Any]) -> Sequence[str]:
+    state, progress = str(engine.get("state")), engine.get("progress")
+    if state == "loading" and progress is not None:
+        state += f" {progress:.0%}"
+    slots = f"{engine.get('busy') or 0}/{engine['slots']}" if engine.get("slots") else "-"
+    if engine.get("waiting"):
+        slots += f" +{engine['waiting']}"
+    speed = f"{engine['tok_s']:.1f}" if engine.get("tok_s") else "-"
+    return (str(engine.get("model")), state, slots, str(engine.get("context") or "-"), _processor(engine), speed)
+
+
+def _processor(engine: Mapping[str, Any]) -> str:
+    layers, on_gpu = engine.get("layers"), engine.get("gpu_layers") or 0
+    if not layers:
+        return "-"
+    share = min(100, round(100 * on_gpu / layers)) if engine.get("gpu_offload") else 0
+    return {0: "100% CPU", 100: "100% GPU"}.get(share, f"{100 - share}%/{share}% CPU/GPU")
+
+
+def columns(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose columns are as wide as what stands in them."""
+    lines = [titles, *rows]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(titles))]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def span(seconds: float | None) -> str:
+    """A length of time as one says it: "8 s", "5 min", "3 h", "2 days"."""
+    if seconds is None:
+        return "-"
+    for unit, name in ((_DAY, "days"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,162 @@
+"""Is it sensible to call this backend now?
+
+Rules of this file:
+
+1. A breaker counts how answers *end*, never how they begin.
+2. Closed, it lets everybody through. It opens on `failures` in a row, on half of the last twenty when at least
+   five fell within a minute, or on one certain failure (a wrong key, an exhausted quota, "come back in 30 s").
+3. Open, it lets nobody through until `reopens_at`. The wait doubles with every failed trial, up to 300 s.
+4. Then it is half-open: one single trial at a time. Two trials that reached their end close it; one that
+   failed opens it again.
+5. What belongs to an earlier state does not count: every call carries the pass it was admitted with, and a
+   pass from before the last change of state is ignored.
+6. No clock and no randomness: `now` (seconds, monotonic) and `jitter` (in [0, 1)) are arguments.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+from appliance.core.chat import BackendError, Fault
+
+State = Literal["closed", "open", "half-open"]
+
+COUNTED = frozenset({Fault.UNREACHABLE, Fault.SERVER, Fault.BROKEN, Fault.SILENT, Fault.BUSY})
+LONGEST_COOLDOWN = 300.0
+LONGEST_RETRY_AFTER = 600.0
+CONFIG_COOLDOWN = 900.0  # a wrong key heals by a change of configuration; look again after this long all the same
+WINDOW = 20
+WINDOW_FAILURES_WITHIN = 60.0
+WINDOW_FAILURES_AT_LEAST = 5
+TRIALS_TO_CLOSE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Leave to call, given in one state of the breaker and void in the next."""
+
+    era: int
+    trial: bool
+
+
+class Breaker:
+    """One backend's health, as a machine that is told how answers ended."""
+
+    def __init__(self, *, failures: int = 3, cooldown: float = 10.0) -> None:
+        self._limit = failures
+        self._cooldown = cooldown
+        self._era = 0
+        self._open = False
+        self._reopens_at = 0.0
+        self._wait = cooldown
+        self._in_a_row = 0
+        self._ends: deque[tuple[float, bool]] = deque(maxlen=WINDOW)
+        self._trial_running = False
+        self._trials_passed = 0
+        self.last: BackendError | None = None
+        self.alarm: str | None = None
+
+    # ------------------------------------------------------------------------------------------- questions
+
+    def state(self, now: float) -> State:
+        if not self._open:
+            return "closed"
+        return "open" if now < self._reopens_at else "half-open"
+
+    def admits(self, now: float) -> bool:
+        state = self.state(now)
+        return state == "closed" or (state == "half-open" and not self._trial_running)
+
+    def reopens_in(self, now: float) -> float | None:
+        """Seconds until a trial may go; ``None`` unless open."""
+        return self._reopens_at - now if self.state(now) == "open" else None
+
+    @property
+    def failures(self) -> int:
+        """Counted failures in a row."""
+        return self._in_a_row
+
+    # -------------------------------------------------------------------------------------------- what came
+
+    def begin(self, now: float) -> Pass | None:
+        """Leave to call now, or ``None``. Whoever gets a pass must give it back by `succeed`, `fail` or `abandon`."""
+        if not self.admits(now):
+            return None
+        trial = self._open
+        self._trial_running = trial
+        return Pass(self._era, trial)
+
+    def succeed(self, leave: Pass, now: float) -> None:
+        """The answer reached its terminal event."""
+        if leave.era != self._era:
+            return
+        self._ends.append((now, True))
+        self._in_a_row = 0
+        if leave.trial:
+            self._trial_running = False
+            self._trials_passed += 1
+            if self._trials_passed >= TRIALS_TO_CLOSE:
+                self.reset()
+        else:
+            self.alarm = None
+
+    def fail(self, leave: Pass, now: float, error: BackendError, *, jitter: float) -> None:
+        """The answer ended by `error`."""
+        if leave.era != self._era:
+            return
+        if error.fault is Fault.CONFIG:
+            self.last = error
+            self.alarm = error.message
+            if error.status == 404:
+                self.abandon(leave)
+            else:
+                self._trip(now, CONFIG_COOLDOWN)
+            return
+        if error.fault not in COUNTED:
+            self.abandon(leave)
+            return
+        self.last = error
+        self._in_a_row += 1
+        self._ends.append((now, False))
+        asked = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER) if error.fault is Fault.BUSY else 0.0
+        if leave.trial:
+            self._wait = min(self._wait * 2, LONGEST_COOLDOWN)
+        if leave.trial or asked or self._in_a_row >= self._limit or self._mostly_failing(now):
+            self._trip(now, max(asked, self._jittered(jitter)))
+
+    def abandon(self, leave: Pass) -> None:
+        """The call proved nothing: the client left, or the mistake was the caller's own."""
+        if leave.era == self._era and leave.trial:
+            self._trial_running = False
+
+    def reset(self) -> None:
+        """Closed, by hand or after passed trials; whatever runs under an older pass no longer counts."""
+        self._era += 1
+        self._open = False
+        self._wait = self._cooldown
+        self._in_a_row = 0
+        self._ends.clear()
+        self._trial_running = False
+        self._trials_passed = 0
+        self.last = None
+        self.alarm = None
+
+    # --------------------------------------------------------------------------------------------- decisions
+
+    def _mostly_failing(self, now: float) -> bool:
+        recent = sum(1 for at, fine in self._ends if not fine and now - at <= WINDOW_FAILURES_WITHIN)
+        bad = sum(1 for _, fine in self._ends if not fine)
+        return recent >= WINDOW_FAILURES_AT_LEAST and bad * 2 >= len(self._ends)
+
+    def _jittered(self, jitter: float) -> float:
+        """The wait, give or take 20 %, so that boxes behind one cloud do not come back in step."""
+        return self._wait * (0.8 + 0.4 * jitter)
+
+    def _trip(self, now: float, wait: float) -> None:
+        self._era += 1
+        self._open = True
+        self._reopens_at = now + wait
+        self._trial_running = False
+        self._trials_passed = 0

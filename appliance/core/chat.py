@@ -1,0 +1,399 @@
+"""The vocabulary: what a conversation is, what an answer is made of, and how it can go wrong.
+
+Rules of this file:
+
+1. Values travel. Everything here is frozen and equal by content; nothing reaches back through it.
+2. Words are the domain's, not a provider's. A dialect translates to and from them; whatever it cannot
+   name rides along as ``wire`` bytes and is given back untouched to a client of the same dialect.
+3. A takeover is a request like any other: ``request.continuing(committed)`` is the same conversation with a
+   half-written assistant turn at its end.
+4. ``BackendError`` is the only exception that crosses the seam between us and whoever answers.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
+Headers = tuple[tuple[str, str], ...]
+"""Header names in lower case, in the order they came."""
+
+
+# --------------------------------------------------------------------------------------------- conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image by reference; the box cannot see it and says so in its place."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call the assistant made. ``arguments`` is JSON *text*, perhaps unfinished in a committed message."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResult:
+    id: str
+    text: str
+
+
+Part = Text | Reasoning | Image | ToolCall | ToolResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    role: Role
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined; reasoning, images and tools left out."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the next token is drawn. ``None`` means: whatever the model or the cloud does by itself.
+
+    Penalties count the tokens of the answer only, as OpenAI defines them; ``repeat_penalty`` is llama.cpp's.
+    ``logit_bias`` maps token ids *of the answering model* to additive biases.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One request for one answer.
+
+    ``raw`` is the body as the client wrote it and ``fields`` the same parsed, so that a backend of the same
+    dialect gets back what the client sent, fields we have never heard of included. ``needs`` names what an
+    answer must be able to do ("tools", "images", "json", "logprobs", "n", "audio"); `route` matches it against
+    what a leg offers. ``committed`` is the half-written assistant turn a takeover goes on from, or ``None``.
+    ``trim`` allows the box to drop the oldest turns of a conversation that was a cloud's and does not fit it.
+    """
+
+    dialect: str
+    model: str
+    messages: tuple[Message, ...]
+    stream: bool = False
+    include_usage: bool = False
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    sampling: Sampling = Sampling()
+    n: int = 1
+    needs: frozenset[str] = frozenset()
+    committed: Message | None = None
+    trim: bool = False
+    raw: bytes = field(default=b"", repr=False)
+    fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    headers: Headers = field(default=(), repr=False)
+
+    def continuing(self, committed: Message) -> ChatRequest:
+        """The same request, to be gone on with from exactly where `committed` ends."""
+        return replace(self, committed=committed)
+
+
+# --------------------------------------------------------------------------------------------------- answer
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """The bytes an event came from, whole. The first event of a wire event carries all its bytes and the
+    others that came out of the same bytes carry ``b""``, so that concatenating them gives the stream back."""
+
+    dialect: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A cloud took the request, and these headers of its answer carry meaning. Not content, never encoded."""
+
+    headers: Headers
+    wire: None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """An answer begins: its id, the model's name as the answerer gives it, Unix time. Not content."""
+
+    id: str
+    model: str
+    created: int
+    wire: Wire | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextDelta:
+    text: str
+    choice: int = 0
+    wire: Wire | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningDelta:
+    text: str
+    choice: int = 0
+    wire: Wire | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallStart:
+    index: int
+    id: str
+    name: str
+    choice: int = 0
+    wire: Wire | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallDelta:
+    """A piece of the JSON text of call `index`."""
+
+    index: int
+    arguments: str
+    choice: int = 0
+    wire: Wire | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opaque:
+    """Something the vocabulary has no word for. ``content`` says whether the client would see it as part of the
+    answer: if so, an answer that holds it cannot be continued by somebody else."""
+
+    content: bool
+    wire: Wire | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as the client should see them: the input once, all output, and how much input was not computed."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    wire: Wire | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """The answerer really stopped, and why. Only this makes an end an end."""
+
+    reason: FinishReason
+    choice: int = 0
+    wire: Wire | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takeover:
+    """From here on somebody else answers. `after` counts the characters the client already has."""
+
+    source: str
+    target: str
+    after: int
+    reason: str
+    wire: None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Degraded:
+    """The box does this less well than the cloud would, and says so ("context", "images", "tools"). Not content."""
+
+    what: str
+    wire: None = None
+
+
+Event = (
+    Opened
+    | Started
+    | TextDelta
+    | ReasoningDelta
+    | ToolCallStart
+    | ToolCallDelta
+    | Opaque
+    | Usage
+    | Finish
+    | Takeover
+    | Degraded
+)
+CONTENT = (TextDelta, ReasoningDelta, ToolCallStart, ToolCallDelta)
+
+
+def carries_content(event: Event) -> bool:
+    """Would the client count this as part of the answer? Once one has gone out, a failure is no longer invisible."""
+    if isinstance(event, Opaque):
+        return event.content
+    if isinstance(event, TextDelta | ReasoningDelta):
+        return bool(event.text)
+    return isinstance(event, CONTENT)
+
+
+# -------------------------------------------------------------------------------------------------- failure
+
+
+class Fault(enum.Enum):
+    """One word for each thing *we do differently*."""
+
+    UNREACHABLE = "unreachable"  # no connection, no name, bad TLS: nothing was asked yet
+    SERVER = "server"  # it said 5xx
+    BROKEN = "broken"  # it began and died, ended without an end, or spoke nonsense
+    SILENT = "silent"  # nothing came in time
+    BUSY = "busy"  # 429, 529, a full queue: it may have said when to come back
+    CONFIG = "config"  # key, quota, unknown model: the next leg answers and somebody must fix it
+    REQUEST = "request"  # the caller's own mistake: goes back as it is, counts against nobody
+    TOO_LONG = "too_long"  # more tokens than it can hold: the next leg may be able to
+    CRASHED = "crashed"  # the engine process died under the answer: the same leg goes on after a restart
+    GONE = "gone"  # the client left: nobody's failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A whole HTTP answer, ready to send."""
+
+    status: int
+    body: bytes
+    headers: Headers = ()
+
+
+class BackendError(Exception):
+    """The one exception that crosses the seam. ``str()`` is one clear sentence without prompt text or secrets.
+
+    ``reply`` is the cloud's own answer in the cloud's dialect, kept so that a caller's mistake goes back unchanged.
+    ``retry_after`` is in seconds. ``param`` names the request field at fault, for `Fault.REQUEST`.
+    """
+
+    def __init__(
+        self,
+        fault: Fault,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        reply: Reply | None = None,
+        code: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.fault = fault
+        self.message = message
+        self.status = status
+        self.retry_after = retry_after
+        self.reply = reply
+        self.code = code
+        self.param = param
+
+
+# ------------------------------------------------------------------------------------------------ the seams
+
+
+class Backend(Protocol):
+    """Whoever answers. One method; events come in batches, one batch per read, and `BackendError` ends them."""
+
+    name: str
+
+    def stream(self, request: ChatRequest, model: str) -> AsyncIterator[Sequence[Event]]:
+        """Answer `request` as `model` (the alias already resolved). Closing the iterator stops the work at once."""
+        ...
+
+
+class StreamDecoder(Protocol):
+    def feed(self, data: bytes) -> list[Event]:
+        """Bytes, cut anywhere, to the events that are complete. Raises `BackendError` (BROKEN) for what does not
+        parse, but only after the events before it were returned: the error then comes with the next call."""
+        ...
+
+    def close(self) -> list[Event]:
+        """No more bytes will come. Raises `BackendError` if an event was cut in half before the end was said."""
+        ...
+
+
+class StreamEncoder(Protocol):
+    """Events to the client's bytes. An event whose wire is of this dialect goes on untouched."""
+
+    content_type: str
+
+    def encode(self, events: Sequence[Event]) -> bytes: ...
+
+    def keepalive(self) -> bytes:
+        """What says "still here" without being part of the answer."""
+        ...
+
+    def close(self) -> bytes:
+        """What is still owed after the last event of an answer that really ended (OpenAI: ``[DONE]``)."""
+        ...
+
+    def error(self, error: BackendError) -> bytes:
+        """The dialect's in-stream error event; nothing may follow it."""
+        ...
+
+
+class Dialect(Protocol):
+    """One wire format, both faces. Pure: ids and the time of day are arguments."""
+
+    name: str
+
+    # the client's face
+    def parse(self, body: bytes, headers: Headers = ()) -> ChatRequest:
+        """Raises `BackendError` (REQUEST, status, param) with one clear sentence."""
+        ...
+
+    def encoder(self, request: ChatRequest, *, id: str, created: int) -> StreamEncoder:
+        """`id` and `created` are used when no cloud gave its own in `Started`."""
+        ...
+
+    def encode_whole(self, request: ChatRequest, events: Sequence[Event], *, id: str, created: int) -> bytes:
+        """All events of one answer to one body; a cloud's own body of this dialect, byte for byte, if that is
+        where they came from."""
+        ...
+
+    def encode_error(self, error: BackendError) -> Reply:
+        """The error as a whole HTTP answer in this dialect; `error.reply` as it is if it is of this dialect."""
+        ...
+
+    # the cloud's face
+    path: str
+    """Where this dialect's chat requests are posted, relative to the upstream's base URL."""
+
+    def render(self, request: ChatRequest, model: str) -> bytes:
+        """The body for a cloud. The client's own bytes if nothing has to change; else only what has to."""
+        ...
+
+    def decoder(self) -> StreamDecoder: ...
+
+    def decode_whole(self, body: bytes) -> list[Event]:
+        """A whole answer to its events, the first with all the bytes as its wire. Raises BROKEN if it is none."""
+        ...
+
+    def decode_error(self, status: int, headers: Headers, body: bytes) -> BackendError:
+        """What a status other than 200 means for us (WIRE facts: code, then type, then phrase, then status)."""
+        ...

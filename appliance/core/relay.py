@@ -1,0 +1,401 @@
+"""One request, from the first call to the last event. The takeover lives here.
+
+Rules of this file:
+
+1. Until the first piece of content has gone to the client, a failure is invisible: what came is thrown away and
+   the next leg answers from the start.
+2. After it, the answer continues. What the client has is *committed*, and only a leg that can go on from exactly
+   there is called. What cannot be continued (a tool call, an unknown block, several choices) ends in an error.
+3. An end is an end only if somebody meant it: without a `Finish` every end is a failure. After one, whatever
+   goes wrong no longer matters.
+4. The caller's own mistake goes back to the caller, and nobody else is asked.
+5. A whole answer goes out whole: nothing is sent before its end, so every failure of a cloud restarts it. Only
+   what the box itself had written before its engine died is kept.
+6. When the engine's process dies, the box itself goes on after its restart; a request that was alive at two
+   such deaths is refused, so that one poisoned request cannot take everybody down.
+
+The machine is told what happened (`start`, `receive`, `end`, `fail`, `expire`, `cancel`) and answers what to do, in
+order: `Emit`, `Tried`, `Call`, `Done`. Carry the list out before telling it more. It has no clock (`now` is an
+argument, in seconds, monotonic) and no randomness (`jitter` is given at birth); it acts on the breakers it was
+given, which it shares with the other requests of this thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from appliance.core.breaker import Breaker, Pass
+from appliance.core.chat import (
+    BackendError,
+    ChatRequest,
+    Degraded,
+    Event,
+    Fault,
+    Finish,
+    Message,
+    Opaque,
+    Reasoning,
+    ReasoningDelta,
+    Started,
+    Takeover,
+    Text,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    carries_content,
+)
+from appliance.core.route import Leg
+
+DEATHS_TO_REFUSE = 2
+LINGER = 2.0  # seconds that what follows a Finish (usage, [DONE]) may still take
+SKIPPED = "breaker-open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Deadlines in seconds. A cloud is held to all of them, the box to `total` only: its silence is work."""
+
+    first_content: float = 12.0
+    stall: float = 20.0
+    whole: float = 60.0
+    total: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Ask this leg; an earlier call that still runs is to be closed first."""
+
+    leg: Leg
+    request: ChatRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Send these on to the client."""
+
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """One leg's part in this answer is over. ``error`` is ``None`` if it reached its end."""
+
+    leg: str
+    error: BackendError | None
+    characters: int
+    seconds: float
+    continued: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Nothing more will come; with an error, the client is told so."""
+
+    error: BackendError | None = None
+
+
+Action = Call | Emit | Tried | Done
+
+
+class Relay:
+    def __init__(
+        self,
+        request: ChatRequest,
+        legs: Sequence[Leg],
+        breakers: Mapping[str, Breaker],
+        *,
+        limits: Limits,
+        jitter: float = 0.5,
+    ) -> None:
+        self._request = request
+        self._waiting = list(legs)
+        self._stands_in = any(not leg.local for leg in legs)  # for the box: is it a cloud's conversation?
+        self._breakers = breakers
+        self._limits = limits
+        self._jitter = jitter
+        self._leg: Leg | None = None
+        self._running = False  # a call is out and its end was not told yet
+        self._pass: Pass | None = None
+        self._called_at = 0.0
+        self._continuing = False  # the running call goes on from what another leg began
+        self._leg_characters = 0
+        self._leg_has_content = False
+        self._held: list[Event] = []  # what waits: for the first content, or for the end of a whole answer
+        self._content = False  # there is something that a next leg has to go on from
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._continuable = request.n == 1
+        self._started = False
+        self._seen: set[int] = set()  # choices, by number
+        self._ended: set[int] = set()
+        self._left_out: set[str] = set()
+        self._deaths = 0
+        self._errors: list[tuple[Leg, BackendError]] = []
+        self._cut = SKIPPED  # why the last leg that was called did not end its answer
+        self.deadline = float("inf")
+        """When `expire` is to be called, if nothing else has happened by then."""
+        self.fallback: str | None = None
+        """Why the first choice did not answer, once that is so: a fault's word, or ``breaker-open``."""
+
+    @property
+    def leg(self) -> Leg | None:
+        """Who is being asked now, or was last."""
+        return self._leg
+
+    # -------------------------------------------------------------------------------------------- what came
+
+    def start(self, now: float) -> list[Action]:
+        return self._call_next(now)
+
+    def receive(self, events: Sequence[Event], now: float) -> list[Action]:
+        """Events came from the leg that was called last."""
+        progress = False
+        for event in events:
+            if isinstance(event, Finish) and self._ended_empty(event):
+                return self.fail(BackendError(Fault.BROKEN, f"{self._name} ended its answer without any content."), now)
+            if isinstance(event, Started):
+                if self._started:
+                    continue
+                self._started = True
+            if (
+                isinstance(event, Finish)
+                and not self._finished
+                and len(self._ended | {event.choice}) >= self._request.n
+            ):
+                self._set_deadline(now + LINGER, finished=True)
+            self._note(event)
+            progress = progress or carries_content(event)
+            self._held.append(event)
+        self._content = self._content or progress
+        if progress and not self._finished:
+            self._set_deadline(now + self._limits.stall)
+        if (self._content or self._finished) and self._request.stream and self._held:
+            return [self._release()]
+        return []
+
+    def end(self, now: float) -> list[Action]:
+        """The leg's events are over."""
+        if self._ended and self._ended >= self._seen:
+            return self._finish(now)
+        return self.fail(BackendError(Fault.BROKEN, f"{self._name} closed the answer before its end."), now)
+
+    def fail(self, error: BackendError, now: float) -> list[Action]:
+        """The leg failed, or refused."""
+        if self._finished:
+            return self._finish(now)
+        assert self._leg is not None
+        tried = self._tried(error, now)
+        self._errors.append((self._leg, error))
+        self._cut = error.fault.value
+        crashed = error.fault is Fault.CRASHED
+        if not (self._content and (self._request.stream or crashed)):
+            self._forget()
+        if crashed:
+            self._deaths += 1
+            if self._deaths >= DEATHS_TO_REFUSE:
+                return [tried, Done(_refused_after(self._deaths))]
+            self._waiting.insert(0, self._leg)
+        elif error.fault is Fault.REQUEST and not self._ours_to_answer_for:
+            return [tried, Done(error)]
+        else:
+            self.fallback = self.fallback or error.fault.value
+        return [tried, *self._call_next(now)]
+
+    def expire(self, now: float) -> list[Action]:
+        """The deadline passed."""
+        waited = now - self._called_at
+        if waited >= self._limits.total:
+            what = f"was not done after {waited:.0f} s"
+        elif self._leg_has_content:
+            what = "stopped in mid-answer"
+        else:
+            what = f"said nothing for {waited:.0f} s"
+        return self.fail(BackendError(Fault.SILENT, f"{self._name} {what}.", status=504), now)
+
+    def cancel(self, now: float) -> list[Action]:
+        """The client left: nobody's failure. If it had its whole answer by then, that is an answer."""
+        if not self._running:
+            return [Done()]
+        gone = None if self._finished else BackendError(Fault.GONE, "The client left.")
+        return [self._tried(gone, now), Done()]
+
+    def held_up(self, seconds: float) -> None:
+        """The client was slow to take what it was given; that time is not the leg's."""
+        self._called_at += seconds
+        self.deadline += seconds
+
+    # --------------------------------------------------------------------------------------------- decisions
+
+    @property
+    def _name(self) -> str:
+        return self._leg.name if self._leg else "nobody"
+
+    @property
+    def _finished(self) -> bool:
+        return len(self._ended) >= self._request.n
+
+    @property
+    def _ours_to_answer_for(self) -> bool:
+        """Is a refusal by the running leg not the caller's mistake? The box in a cloud's stead was not asked by the
+        caller, and half an answer to go on from is our addition to the request."""
+        assert self._leg is not None
+        return self._continuing or (self._leg.local and self._stands_in)
+
+    def _call_next(self, now: float) -> list[Action]:
+        source = self._leg
+        while self._waiting:
+            leg = self._waiting.pop(0)
+            if self._content and not (self._continuable and leg.continues):
+                continue
+            breaker = self._breakers.get(leg.name)
+            leave = breaker.begin(now) if breaker else None
+            if breaker and leave is None:
+                self._errors.append((leg, _set_aside(leg, breaker, now)))
+                self.fallback = self.fallback or SKIPPED
+                continue
+            return self._enter(leg, leave, source, now)
+        return [Done(self._verdict())]
+
+    def _enter(self, leg: Leg, leave: Pass | None, source: Leg | None, now: float) -> list[Action]:
+        self._leg, self._pass, self._called_at, self._running = leg, leave, now, True
+        self._leg_characters, self._leg_has_content = 0, False
+        self._continuing = self._content
+        request = self._request
+        if leg.local:
+            request = self._for_the_box(request)
+            missing = [what for what in leg.lacks(self._request) if what not in self._left_out]
+            self._left_out.update(missing)
+            self._held += [Degraded(what=what) for what in missing]
+        actions: list[Action] = []
+        if self._content:
+            assert source is not None
+            if leg.name != source.name:
+                after = sum(map(len, self._text)) + sum(map(len, self._reasoning))
+                self._held.append(Takeover(source=source.name, target=leg.name, after=after, reason=self._cut))
+            request = request.continuing(self._committed())
+            if request.stream and self._held:
+                actions.append(self._release())
+        self._set_deadline(now + (self._limits.first_content if request.stream else self._limits.whole))
+        return [*actions, Call(leg, request)]
+
+    def _for_the_box(self, request: ChatRequest) -> ChatRequest:
+        """A cloud's request as the box can take it: biases name tokens of another vocabulary, and old turns may be
+        dropped, unless a cloud that can hold more found the conversation too long. What was asked of the box itself
+        is left as it is."""
+        if not self._stands_in:
+            return replace(request, trim=False)
+        too_long = any(error.fault is Fault.TOO_LONG for _, error in self._errors)
+        sampling = replace(request.sampling, logit_bias=())
+        return replace(request, trim=request.trim and not too_long, sampling=sampling)
+
+    def _set_deadline(self, wish: float, *, finished: bool = False) -> None:
+        limit = self._called_at + self._limits.total
+        box = self._leg is not None and self._leg.local and not finished
+        self.deadline = limit if box else min(wish, limit)
+
+    def _note(self, event: Event) -> None:
+        """Keep account of what the client will have."""
+        match event:
+            case TextDelta(text=text):
+                self._text.append(text)
+                self._leg_characters += len(text)
+            case ReasoningDelta(text=text):
+                self._reasoning.append(text)
+                self._leg_characters += len(text)
+            case ToolCallStart() | ToolCallDelta() | Opaque(content=True):
+                self._continuable = False
+            case Finish(choice=choice):
+                self._ended.add(choice)
+            case _:
+                pass
+        if carries_content(event):
+            self._leg_has_content = True
+            self._seen.add(getattr(event, "choice", 0))
+
+    def _forget(self) -> None:
+        """Nothing of it has gone out: the next leg answers from the start."""
+        self._held.clear()
+        self._text.clear()
+        self._reasoning.clear()
+        self._seen.clear()
+        self._ended.clear()
+        self._left_out.clear()
+        self._content = self._started = False
+        self._continuable = self._request.n == 1
+
+    def _committed(self) -> Message:
+        parts: list[Reasoning | Text] = []
+        if self._reasoning:
+            parts.append(Reasoning("".join(self._reasoning)))
+        parts.append(Text("".join(self._text)))
+        return Message(role="assistant", parts=tuple(parts))
+
+    def _ended_empty(self, finish: Finish) -> bool:
+        """An empty 200 is a failure of a cloud's; the box, and a leg that goes on, may stop at once."""
+        box = self._leg is not None and self._leg.local
+        nothing = not (self._content or self._leg_has_content or self._ended)
+        return not box and finish.reason == "stop" and nothing
+
+    def _release(self) -> Emit:
+        emit = Emit(tuple(self._held))
+        self._held.clear()
+        return emit
+
+    def _finish(self, now: float) -> list[Action]:
+        actions: list[Action] = [self._tried(None, now)]
+        if self._held:
+            actions.append(self._release())
+        return [*actions, Done()]
+
+    def _tried(self, error: BackendError | None, now: float) -> Tried:
+        breaker = self._breakers.get(self._name)
+        if breaker and self._pass:
+            if error is None:
+                breaker.succeed(self._pass, now)
+            elif error.fault is Fault.GONE:
+                breaker.abandon(self._pass)
+            else:
+                breaker.fail(self._pass, now, error, jitter=self._jitter)
+        self._pass, self._running = None, False
+        return Tried(
+            leg=self._name,
+            error=error,
+            characters=self._leg_characters,
+            seconds=now - self._called_at,
+            continued=self._continuing,
+        )
+
+    def _verdict(self) -> BackendError:
+        """What the client hears when nobody is left: the cloud's failure, and then what the box lacked (room in its
+        queue, in its context) as the second half of the sentence."""
+        if not self._errors:
+            return BackendError(Fault.BUSY, "Nobody can go on with this answer.", status=503)
+        (_, first), (leg, last) = self._errors[0], self._errors[-1]
+        if self._content and not self._continuable:
+            return BackendError(last.fault, f"{last.message} What was under way cannot be continued by another.")
+        if first.fault is Fault.TOO_LONG:
+            return first
+        refused = last.fault in (Fault.TOO_LONG, Fault.BUSY, Fault.REQUEST)
+        if leg.local and self._stands_in and refused:
+            return BackendError(
+                first.fault if first.fault is not Fault.CONFIG else Fault.SERVER,
+                f"{first.message} The box could not stand in: {last.message}",
+                status=503,
+                retry_after=last.retry_after,
+            )
+        return last
+
+
+def _set_aside(leg: Leg, breaker: Breaker, now: float) -> BackendError:
+    """Why the breaker lets nobody through, told anew: the first error was another client's, and so is its reply."""
+    last, wait = breaker.last, breaker.reopens_in(now)
+    if last is None:
+        return BackendError(Fault.BUSY, f"{leg.name} is set aside.", status=503, retry_after=wait)
+    return BackendError(last.fault, last.message, status=last.status, code=last.code, retry_after=wait)
+
+
+def _refused_after(deaths: int) -> BackendError:
+    return BackendError(
+        Fault.SERVER, f"The engine died {deaths} times under this request; it is not tried again.", status=500
+    )

@@ -1,0 +1,114 @@
+"""Who may answer this request, in order of preference?
+
+Rules of this file:
+
+1. The model named ``local`` is always the box, and so is a request routed to it.
+2. An upstream is offered the requests whose model its patterns or its aliases match, in the order of the
+   configuration; the box comes last, unless the caller asked for clouds only.
+3. With no upstream at all the box answers, whatever the model is called. With upstreams, a model that none of
+   them wants is a 404 that names the models there are.
+4. A request made *to the box* that needs what the box does not offer is the caller's 400; as a fallback the box
+   does what it can, and says what it left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from appliance.core.chat import BackendError, ChatRequest, Fault
+
+LOCAL = "local"
+BOX_OFFERS: frozenset[str] = frozenset()
+"""What the box can do beyond text. Tools, JSON, logprobs and n are rooms still to be built."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One upstream as the routing table knows it."""
+
+    name: str
+    models: tuple[str, ...] = ("*",)
+    aliases: tuple[tuple[str, str], ...] = ()
+    prefill: bool = False
+
+    def resolve(self, model: str) -> str | None:
+        """The name this upstream knows `model` by, or ``None`` if it is not offered here."""
+        for pattern, target in self.aliases:
+            if fnmatchcase(model, pattern):
+                return target
+        return model if any(fnmatchcase(model, pattern) for pattern in self.models) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """One candidate for an answer. `continues`: can it go on from a half-written answer?"""
+
+    name: str
+    model: str
+    continues: bool
+    offers: frozenset[str] | None = None
+
+    @property
+    def local(self) -> bool:
+        return self.name == LOCAL
+
+    def lacks(self, request: ChatRequest) -> tuple[str, ...]:
+        """What the request needs and this leg cannot do, in order of the alphabet. A cloud judges for itself."""
+        return () if self.offers is None else tuple(sorted(request.needs - self.offers))
+
+
+def legs(request: ChatRequest, upstreams: Sequence[Offer], *, wish: str = "auto", box_model: str) -> tuple[Leg, ...]:
+    """The legs for `request` under the caller's `wish` (auto, local, cloud, or an upstream's name).
+
+    Raises:
+        BackendError: REQUEST, when the wish or the model names nobody, or the box is asked for what it cannot do.
+    """
+    box = Leg(name=LOCAL, model=box_model, continues=True, offers=BOX_OFFERS)
+    names = [offer.name for offer in upstreams]
+    if wish not in ("auto", LOCAL, "cloud", *names):
+        raise BackendError(
+            Fault.REQUEST,
+            f"x-appliance-route must be auto, local, cloud or one of the upstreams ({', '.join(names) or 'none'}).",
+            status=400,
+        )
+    if wish == LOCAL or request.model == LOCAL or (not upstreams and wish == "auto"):
+        _refuse_what_the_box_cannot_do(request, box)
+        return (box,)
+    clouds = tuple(
+        Leg(name=offer.name, model=model, continues=offer.prefill)
+        for offer in upstreams
+        if wish in ("auto", "cloud", offer.name) and (model := offer.resolve(request.model)) is not None
+    )
+    if not clouds:
+        raise BackendError(
+            Fault.REQUEST, _nobody_has(request.model, upstreams, wish), status=404, code="model_not_found"
+        )
+    return (*clouds, box) if wish == "auto" else clouds
+
+
+def models(upstreams: Sequence[Offer]) -> tuple[str, ...]:
+    """The model names and patterns that can be asked for, the box's own first."""
+    names = [LOCAL]
+    for offer in upstreams:
+        names += [pattern for pattern, _ in offer.aliases]
+        names += offer.models
+    return tuple(dict.fromkeys(names))
+
+
+def _refuse_what_the_box_cannot_do(request: ChatRequest, box: Leg) -> None:
+    if missing := box.lacks(request):
+        raise BackendError(
+            Fault.REQUEST,
+            f"The model on this box cannot do this yet: {', '.join(missing)}; leave it out, or ask a cloud's model.",
+            status=400,
+            param=missing[0],
+        )
+
+
+def _nobody_has(model: str, upstreams: Sequence[Offer], wish: str) -> str:
+    if not upstreams:
+        return f"No cloud is configured, so x-appliance-route: {wish} leads nowhere; use auto or local."
+    asked = models([offer for offer in upstreams if wish in ("auto", "cloud", offer.name)])
+    return f"No upstream here offers the model {model[:100]!r}; the models there are: {', '.join(asked)}."

@@ -1,0 +1,159 @@
+"""What does this JSON object hold, and if it is not what it should be, how do we say so in one sentence?
+
+Every reader takes an object, a key and the path of the object, gives `None` for what is absent or null, and raises
+`BackendError` (REQUEST, 400, param) for what has the wrong type or size. No sentence repeats what the client wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from appliance.core.chat import BackendError, Fault
+
+Object = Mapping[str, Any]
+
+
+def refusal(path: str, sentence: str, *, status: int = 400, code: str | None = None) -> BackendError:
+    """The caller's mistake, with the path of the field at fault."""
+    return BackendError(Fault.REQUEST, sentence, status=status, param=path or None, code=code)
+
+
+def kind(value: object) -> str:
+    """The JSON type of a value, in words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "an object"
+
+
+def wrong(path: str, expected: str, value: object) -> BackendError:
+    """`path` holds something of another type than `expected` says."""
+    return refusal(path, f"{path} must be {expected}, not {kind(value)}.")
+
+
+def at(path: str, key: str | int) -> str:
+    """The path of a member of `path`."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if path else key
+
+
+def document(body: bytes) -> dict[str, Any]:
+    """A request body as its JSON object. Of a repeated key the last one counts."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise refusal("", f"The request body is not UTF-8 text: byte {error.start} does not fit.") from None
+    if not text.strip():
+        raise refusal("", "The request body is empty; send a JSON object.")
+    try:
+        found = json.loads(text, parse_constant=_constant)
+    except json.JSONDecodeError as error:
+        # Only the position: the words of the parser can repeat the body.
+        where = f"line {error.lineno}, column {error.colno} (character {error.pos})"
+        raise refusal("", f"The request body is not valid JSON; it goes wrong at {where}.") from None
+    except RecursionError:
+        raise refusal("", "The request body is nested too deeply; use fewer levels of lists and objects.") from None
+    except ValueError:
+        raise refusal("", "The request body holds a number with too many digits.") from None
+    if not isinstance(found, dict):
+        raise refusal("", f"The request body must be a JSON object, not {kind(found)}.")
+    return found
+
+
+def _constant(name: str) -> float:
+    raise refusal("", f"The request body holds {name}, which is not a JSON number.")
+
+
+def string(owner: Object, key: str, path: str = "") -> str | None:
+    value = owner.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    raise wrong(at(path, key), "a string", value)
+
+
+def flag(owner: Object, key: str, path: str = "") -> bool | None:
+    value = owner.get(key)
+    if value is None or isinstance(value, bool):
+        return value
+    raise wrong(at(path, key), "true or false", value)
+
+
+def mapping(owner: Object, key: str, path: str = "") -> dict[str, Any] | None:
+    value = owner.get(key)
+    if value is None or isinstance(value, dict):
+        return value
+    raise wrong(at(path, key), "an object", value)
+
+
+def sequence(owner: Object, key: str, path: str = "") -> list[Any] | None:
+    value = owner.get(key)
+    if value is None or isinstance(value, list):
+        return value
+    raise wrong(at(path, key), "a list", value)
+
+
+def objects(owner: Object, key: str, path: str = "") -> list[dict[str, Any]]:
+    """A list of objects, empty if absent."""
+    found = sequence(owner, key, path) or []
+    for index, item in enumerate(found):
+        if not isinstance(item, dict):
+            raise wrong(at(at(path, key), index), "an object", item)
+    return found
+
+
+def number(
+    owner: Object, key: str, path: str = "", *, low: float | None = None, high: float | None = None
+) -> float | None:
+    value = owner.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong(at(path, key), "a number", value)
+    _within(value, at(path, key), low, high)
+    try:
+        return float(value)
+    except OverflowError:
+        raise refusal(at(path, key), f"{at(path, key)} is too large a number.") from None
+
+
+def integer(owner: Object, key: str, path: str = "", *, low: int | None = None, high: int | None = None) -> int | None:
+    """A whole number; 100.0 counts as one, since some languages know only one kind of number."""
+    value = owner.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong(at(path, key), "a whole number", value)
+    _within(value, at(path, key), low, high)
+    if isinstance(value, float) and not value.is_integer():
+        raise refusal(at(path, key), f"{at(path, key)} must be a whole number, not a fraction.")
+    return int(value)
+
+
+def _within(value: int | float, path: str, low: float | None, high: float | None) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise refusal(path, f"{path} is too large a number.")
+    under, over = low is not None and value < low, high is not None and value > high
+    if not under and not over:
+        return
+    if low is None:
+        raise refusal(path, f"{path} must be at most {high:g}.")
+    raise refusal(path, f"{path} must be at least {low:g}." if high is None else f"{path} must be {low:g} to {high:g}.")
+
+
+def compact(value: object) -> bytes:
+    """A value as JSON without white space, readable as UTF-8; half a surrogate pair stays an escape."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()

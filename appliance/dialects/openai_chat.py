@@ -1,0 +1,322 @@
+"""OpenAI's chat completions, both faces: what clients of it send and see, what clouds of it are sent and answer.
+
+Rules of this file:
+
+1. Bytes of this dialect go on as they came, until somebody else takes over. From then on every chunk is ours, under
+   the id, the time and the model's name that the client has seen first.
+2. To the client it is one answer: one role, one `finish_reason` for each choice, one `[DONE]`.
+3. Token counts go to who asked for them. Those we write go out at the end, behind every `finish_reason`.
+4. After an error nothing follows, and no end is pretended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from appliance.core import sse
+from appliance.core.chat import (
+    BackendError,
+    ChatRequest,
+    Degraded,
+    Event,
+    Finish,
+    Headers,
+    Opaque,
+    Opened,
+    ReasoningDelta,
+    Reply,
+    Started,
+    StreamDecoder,
+    StreamEncoder,
+    Takeover,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+)
+from appliance.dialects import fields, openai_chat_in, openai_chat_out, openai_errors
+from appliance.dialects.openai_chat_out import DONE, NAME
+
+
+class ChatEncoder:
+    """Events to the chunks of one streamed answer."""
+
+    content_type = "text/event-stream"
+
+    def __init__(self, request: ChatRequest, *, id: str, created: int) -> None:
+        self._id = id
+        self._created = created
+        self._model = request.model
+        self._include_usage = request.include_usage
+        self._opened: set[int] = set()  # choices whose role the client has
+        self._finished: set[int] = set()
+        self._started = False
+        self._ours = False  # somebody took over: no wire passes any more
+        self._passing = False  # the bytes of the last wire went on, so the events without bytes are in them
+        self._usage: Usage | None = None
+        self._counted = False
+        self._done = False
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        """The bytes for `events`, whole chunks only."""
+        return b"".join(self._one(event) for event in events)
+
+    def keepalive(self) -> bytes:
+        """A comment, which every reader of event streams skips."""
+        return sse.comment("keep-alive")
+
+    def close(self) -> bytes:
+        """The token counts, if they are ours to say, and the end mark."""
+        if self._done:
+            return b""
+        self._done = True
+        counted = b""
+        if self._include_usage and self._usage is not None and not self._counted:
+            counted = self._chunk({"choices": [], "usage": _usage(self._usage)})
+        return counted + sse.encode(DONE)
+
+    def error(self, error: BackendError) -> bytes:
+        """The error in the place of a chunk."""
+        self._done = True
+        return sse.encode(fields.compact(openai_errors.error_body(error)))
+
+    def _one(self, event: Event) -> bytes:
+        wire = event.wire
+        if wire is None or wire.dialect != NAME:
+            self._passing = False
+        elif wire.data:
+            self._passing = not self._ours
+        if self._passing and wire is not None:
+            self._note(event, wire.data)
+            return wire.data
+        return self._made(event)
+
+    def _note(self, event: Event, data: bytes) -> None:
+        """What the client learns from a wire that goes on untouched."""
+        if isinstance(event, Started):
+            self._begin(event)
+        elif isinstance(event, Finish):
+            self._finished.add(event.choice)
+        elif isinstance(event, Usage):
+            self._counted = True
+        elif isinstance(event, Opaque):
+            self._done = self._done or _is_done(data)
+            return
+        self._opened.add(getattr(event, "choice", 0))
+
+    def _begin(self, started: Started) -> None:
+        self._started = True
+        self._id = started.id or self._id
+        self._model = started.model or self._model
+        self._created = started.created or self._created
+
+    def _made(self, event: Event) -> bytes:
+        match event:
+            case Started():
+                if self._started:
+                    return b""
+                self._begin(event)
+                return self._delta(0, {"content": ""})
+            case TextDelta():
+                return self._delta(event.choice, {"content": event.text}) if event.text else b""
+            case ReasoningDelta():
+                return self._delta(event.choice, {"reasoning_content": event.text}) if event.text else b""
+            case ToolCallStart():
+                function = {"name": event.name, "arguments": ""}
+                call = {"index": event.index, "id": event.id, "type": "function", "function": function}
+                return self._delta(event.choice, {"tool_calls": [call]})
+            case ToolCallDelta():
+                piece = {"index": event.index, "function": {"arguments": event.arguments}}
+                return self._delta(event.choice, {"tool_calls": [piece]}) if event.arguments else b""
+            case Finish():
+                if event.choice in self._finished:
+                    return b""
+                self._finished.add(event.choice)
+                return self._delta(event.choice, {}, _reason(event))
+            case Usage():
+                self._usage = event
+                return b""
+            case Takeover():
+                return self._taken(event)
+            case Opaque():
+                return self._adopted(event)
+            case Opened() | Degraded():
+                return b""
+
+    def _taken(self, event: Takeover) -> bytes:
+        # Before anything has begun the next leg is simply the first, and its own bytes may pass.
+        self._ours = self._ours or self._started
+        return sse.comment(
+            f"appliance takeover {event.source}->{event.target} after={event.after} reason={event.reason}"
+        )
+
+    def _adopted(self, event: Opaque) -> bytes:
+        """A chunk of the second leg that we have no word for, under the names of the first."""
+        if event.wire is None or event.wire.dialect != NAME or not event.content or not event.wire.data:
+            return b""
+        found = sse.SseParser().feed(event.wire.data)
+        chunk = json.loads(found[0].data or b"null")
+        if not isinstance(chunk, dict):
+            return b""
+        for choice in chunk.get("choices") or ():
+            (choice.get("delta") or {}).pop("role", None)
+        self._passing = True  # the events that came with it are in these bytes
+        return sse.encode(fields.compact({**chunk, "id": self._id, "created": self._created, "model": self._model}))
+
+    def _delta(self, choice: int, delta: dict[str, Any], reason: str | None = None) -> bytes:
+        if choice not in self._opened:
+            self._opened.add(choice)
+            delta = {"role": "assistant", **delta}
+        said = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": reason}
+        usage: dict[str, Any] = {"usage": None} if self._include_usage else {}
+        return self._chunk({"choices": [said], **usage})
+
+    def _chunk(self, rest: dict[str, Any]) -> bytes:
+        head = {
+            "id": self._id,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": self._model,
+        }
+        return sse.encode(fields.compact({**head, **rest}))
+
+
+def _is_done(data: bytes) -> bool:
+    return DONE in data and data.removeprefix(b"data:").strip() == DONE
+
+
+def _reason(finish: Finish) -> str:
+    """OpenAI has no word for "other"."""
+    return "stop" if finish.reason == "other" else finish.reason
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+# ---------------------------------------------------------------------------------------------- whole answers
+
+
+@dataclass(slots=True, kw_only=True)
+class _Choice:
+    """One answer, as far as its events were read."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    reason: str | None = None
+
+    def written(self, index: int) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.text), "refusal": None}
+        if self.reasoning:
+            message["reasoning_content"] = "".join(self.reasoning)
+        if self.calls:
+            message["content"] = message["content"] or None
+            message["tool_calls"] = [self.calls[at] for at in sorted(self.calls)]
+        return {"index": index, "message": message, "logprobs": None, "finish_reason": self.reason}
+
+
+def _whole_body(events: Iterable[Event]) -> bytes | None:
+    """The body that all of these events came out of, if there is one."""
+    body: bytes | None = None
+    for event in events:
+        if isinstance(event, Opened | Degraded):
+            continue
+        wire = event.wire
+        if wire is None or wire.dialect != NAME or (wire.data and body is not None):
+            return None
+        if body is None:
+            if wire.data.lstrip()[:1] != b"{":  # a chunk of a stream
+                return None
+            body = wire.data
+    return body
+
+
+def encode_whole(request: ChatRequest, events: Sequence[Event], *, id: str, created: int) -> bytes:
+    """All events of one answer as one body."""
+    body = _whole_body(events)
+    if body is not None:
+        return body
+    started: Started | None = None
+    usage: Usage | None = None
+    choices = {0: _Choice()}
+    for event in events:
+        match event:
+            case Started():
+                started = started or event
+            case Usage():
+                usage = event
+            case Opened() | Takeover() | Degraded() | Opaque():
+                pass
+            case _:
+                _add(choices.setdefault(event.choice, _Choice()), event)
+    answer: dict[str, Any] = {
+        "id": (started and started.id) or id,
+        "object": "chat.completion",
+        "created": (started and started.created) or created,
+        "model": (started and started.model) or request.model,
+        "choices": [choices[index].written(index) for index in sorted(choices)],
+    }
+    if usage is not None:
+        answer["usage"] = _usage(usage)
+    return fields.compact(answer)
+
+
+def _add(choice: _Choice, event: TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | Finish) -> None:
+    match event:
+        case TextDelta():
+            choice.text.append(event.text)
+        case ReasoningDelta():
+            choice.reasoning.append(event.text)
+        case ToolCallStart():
+            function = {"name": event.name, "arguments": ""}
+            choice.calls[event.index] = {"id": event.id, "type": "function", "function": function}
+        case ToolCallDelta():
+            choice.calls[event.index]["function"]["arguments"] += event.arguments
+        case Finish():
+            choice.reason = choice.reason or _reason(event)
+
+
+# --------------------------------------------------------------------------------------------------- the seam
+
+
+class OpenAIChat:
+    """The dialect as one value; see `Dialect`."""
+
+    name = NAME
+    path = "chat/completions"
+
+    def parse(self, body: bytes, headers: Headers = ()) -> ChatRequest:
+        return openai_chat_in.parse(body, headers)
+
+    def encoder(self, request: ChatRequest, *, id: str, created: int) -> StreamEncoder:
+        return ChatEncoder(request, id=id, created=created)
+
+    def encode_whole(self, request: ChatRequest, events: Sequence[Event], *, id: str, created: int) -> bytes:
+        return encode_whole(request, events, id=id, created=created)
+
+    def encode_error(self, error: BackendError) -> Reply:
+        return openai_errors.encode_error(error)
+
+    def render(self, request: ChatRequest, model: str) -> bytes:
+        return openai_chat_in.render(request, model)
+
+    def decoder(self) -> StreamDecoder:
+        return openai_chat_out.ChatDecoder()
+
+    def decode_whole(self, body: bytes) -> list[Event]:
+        return openai_chat_out.decode_whole(body)
+
+    def decode_error(self, status: int, headers: Headers, body: bytes) -> BackendError:
+        return openai_errors.decode_error(status, headers, body)
+
+
+OPENAI = OpenAIChat()

@@ -1,0 +1,264 @@
+"""What exactly does the model read? A conversation to tokens, with the half-written answer at its end.
+
+Rules:
+
+1. Control tokens come only from the template. Wherever the text of one stands in a message, a private mark takes its
+   place before the template sees it, and the text comes back as plain text when the rendered prompt is tokenized.
+2. The template is the service's, or the model's own, or ChatML if the model has none or its own does not render.
+   It runs in a sandbox and cannot change what it is given.
+3. The beginning-of-sequence token stands at the front exactly once if the vocabulary wants it.
+4. Committed text is tokenized by itself, as plain text, and follows the open assistant turn.
+5. A conversation that does not fit loses its oldest turns, if the request allows that: system messages and the last
+   turn stay. A turn is a user's message with everything up to the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Protocol
+
+import jinja2
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from appliance.engine.healing import Cut, cut
+from appliance.engine.job import Job, Refusal, Template
+from appliance.engine.vocabulary import Vocabulary
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+OPEN, SHUT = "\ue000", "\ue001"
+"""Letters of the private use area: the marks that stand for guarded text."""
+
+
+class Tokenizer(Protocol):
+    def tokenize(self, text: str, *, template: bool = False) -> list[int]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """`tokens` is the conversation up to the open assistant turn; `cut` is the committed text behind it."""
+
+    tokens: tuple[int, ...] = field(repr=False)
+    cut: Cut = field(repr=False)
+    committed: int
+    trimmed: int
+
+    @property
+    def total(self) -> int:
+        return len(self.tokens) + self.committed
+
+
+class Writer:
+    """Writes prompts for one model."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, tokenizer: Tokenizer, *, template: str | None, own: str | None, context: int
+    ) -> None:
+        self.vocabulary_size = len(vocabulary)
+        self._vocabulary = vocabulary
+        self._tokenizer = tokenizer
+        self._context = context
+        self._template = _first_that_renders((template, own), vocabulary)
+        guarded = set(vocabulary.controls)
+        guarded |= {text for text in vocabulary.named if text.strip() and text in (template or own or CHATML)}
+        # The longest first: one mark's text may begin another's.
+        longest_first = sorted(guarded, key=lambda text: (-len(text), text))
+        self._guarded = re.compile("|".join(map(re.escape, longest_first))) if guarded else None
+
+    def write(self, job: Job) -> Prompt:
+        """The prompt of `job`. Raises `Refusal` if it does not fit, or if the template refuses the conversation."""
+        committed = self._tokenizer.tokenize(job.committed) if job.committed else []
+        text = job.committed.encode("utf-8", "replace")
+        room = self._context - len(committed) - 1
+        kept, tokens = self._fitting(job, room)
+        return Prompt(
+            tokens=tuple(tokens),
+            cut=cut(committed, self._vocabulary.pieces, text),
+            committed=len(committed),
+            trimmed=len(job.messages) - len(kept),
+        )
+
+    def _fitting(self, job: Job, room: int) -> tuple[Sequence[Template], list[int]]:
+        """The most recent turns that fit into `room`, and their tokens."""
+        whole = job.messages
+        tokens = self._tokens(whole, room, sure=not job.trim)
+        if len(tokens) <= room:
+            return whole, tokens
+        choices = _shorter(whole) if job.trim else []
+        # Fewer turns are fewer tokens: the longest that fits is found by halving.
+        low, high = 0, len(choices)
+        best: tuple[Sequence[Template], list[int]] | None = None
+        while low < high:
+            middle = (low + high) // 2
+            tokens = self._tokens(choices[middle], room, sure=middle == len(choices) - 1)
+            if len(tokens) <= room:
+                best, high = (choices[middle], tokens), middle
+            else:
+                low = middle + 1
+        if best is not None:
+            return best
+        needed = len(tokens) + self._context - room
+        raise Refusal(
+            "too_long",
+            f"The conversation needs at least {needed} tokens and the local model's context holds {self._context}."
+            " Send less of it, or raise 'context' in the box's configuration.",
+            prompt_tokens=needed,
+            context=self._context,
+        )
+
+    def _tokens(self, messages: Sequence[Template], room: int, *, sure: bool) -> list[int]:
+        """The conversation as tokens. Unless they must be counted for `sure`, what cannot fit is not tokenized."""
+        marks = _Marks(self._guarded, messages)
+        rendered = self._render([marks.guard(message) for message in messages])
+        least = len(rendered) // self._vocabulary.longest
+        if least > room and (not sure or least > 16 * room):
+            return [0] * least
+        tokens: list[int] = []
+        for text, plain in marks.split(rendered):
+            tokens += self._plain(text) if plain else self._tokenizer.tokenize(text, template=True)
+        if not (begun := self._begun(tokens)):
+            raise Refusal("request", "The conversation is empty.", param="messages")
+        return begun
+
+    def _plain(self, text: str) -> list[int]:
+        """The text of a mark, without the mark: some are found in plain text too, so these are cut in two."""
+        tokens = self._tokenizer.tokenize(text)
+        if text in self._vocabulary.named:
+            tokens = self._tokenizer.tokenize(text[:1]) + self._tokenizer.tokenize(text[1:])
+        return tokens
+
+    def _begun(self, tokens: list[int]) -> list[int]:
+        bos = self._vocabulary.bos
+        if bos is None or not self._vocabulary.add_bos:
+            return tokens
+        at = 0
+        while at < len(tokens) and tokens[at] == bos:
+            at += 1
+        return [bos, *tokens[at:]]
+
+    def _render(self, messages: Sequence[Template]) -> str:
+        try:
+            return _render(self._template, messages, self._vocabulary)
+        except _Raised as error:
+            raise Refusal("request", f"The local model's chat template says: {error}", param="messages") from error
+        except Exception as error:
+            # A template is a program somebody else wrote: whatever it raises ends this request only.
+            kind = type(error).__name__
+            sentence = f"The local model's chat template cannot render this conversation ({kind})."
+            raise Refusal("request", sentence, param="messages") from error
+
+
+def _shorter(messages: Sequence[Template]) -> list[Sequence[Template]]:
+    """The conversation without its oldest turn, without its two oldest, ... down to system messages and the last."""
+    begins = [index for index, message in enumerate(messages) if message.get("role") == "user"]
+    first = next((index for index, message in enumerate(messages) if message.get("role") != "system"), len(messages))
+    choices: list[Sequence[Template]] = []
+    for begin in begins:
+        if begin <= first:
+            continue
+        system = [message for message in messages[:begin] if message.get("role") == "system"]
+        choices.append([*system, *messages[begin:]])
+    return choices
+
+
+class _Marks:
+    """Guarded text, replaced by marks that occur nowhere in the conversation, and found again."""
+
+    def __init__(self, guarded: re.Pattern[str] | None, messages: Sequence[Template]) -> None:
+        self._guarded = guarded
+        self._texts: list[str] = []
+        # One letter more than the whole conversation has: no leaf, and no two side by side, can look like a mark.
+        self._open = OPEN * (1 + sum(leaf.count(OPEN) for leaf in _leaves(messages)))
+        self._mark = re.compile(f"{self._open}([0-9]+){SHUT}")
+
+    def guard(self, value: Any) -> Any:
+        """The same value, with every guarded text in any of its strings replaced."""
+        if isinstance(value, str):
+            return self._guarded.sub(self._replace, value) if self._guarded else value
+        if isinstance(value, Mapping):
+            return {key: self.guard(one) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.guard(one) for one in value]
+        return value
+
+    def _replace(self, match: re.Match[str]) -> str:
+        self._texts.append(match.group())
+        return f"{self._open}{len(self._texts) - 1}{SHUT}"
+
+    def split(self, rendered: str) -> list[tuple[str, bool]]:
+        """(text, plain?) in order."""
+        if not self._texts:
+            return [(rendered, False)]
+        pieces: list[tuple[str, bool]] = []
+        for index, part in enumerate(self._mark.split(rendered)):
+            if index % 2:
+                pieces.append((self._texts[int(part)], True))
+            elif part:
+                pieces.append((part, False))
+        return pieces
+
+
+def _leaves(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [leaf for one in value.values() for leaf in _leaves(one)]
+    if isinstance(value, list | tuple):
+        return [leaf for one in value for leaf in _leaves(one)]
+    return []
+
+
+# ------------------------------------------------------------------------------------------------- the template
+
+
+class _Raised(Exception):
+    """The template itself refused, with its own sentence."""
+
+
+def _raise(message: str) -> NoReturn:
+    raise _Raised(message)
+
+
+def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _strftime_now(format: str) -> str:
+    return datetime.datetime.now().strftime(format)
+
+
+def compile_template(source: str) -> jinja2.Template:
+    """A chat template as the Hugging Face library would run it, but in a sandbox."""
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = _strftime_now
+    return environment.from_string(source)
+
+
+def _render(template: jinja2.Template, messages: Sequence[Template], vocabulary: Vocabulary) -> str:
+    return template.render(
+        messages=list(messages),
+        add_generation_prompt=True,
+        bos_token=vocabulary.bos_text,
+        eos_token=vocabulary.eos_text,
+    )
+
+
+def _first_that_renders(sources: Sequence[str | None], vocabulary: Vocabulary) -> jinja2.Template:
+    trial = [{"role": "user", "content": "Hello"}]
+    for source in filter(None, sources):
+        # A template is a program somebody else wrote: whatever is wrong with it, the next one is used.
+        with contextlib.suppress(Exception):
+            template = compile_template(source)
+            if "Hello" in _render(template, trial, vocabulary):
+                return template
+    return compile_template(CHATML)

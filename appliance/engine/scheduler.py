@@ -1,0 +1,142 @@
+"""Which tokens are computed in the next step?
+
+A request has tokens that are known and tokens that are computed, and every step lets the second catch up with the
+first. There is no prefill phase and no decode phase: a request whose answer is being written is one token behind, a
+new one is its whole prompt behind, and one that continues a cut answer is a few behind.
+
+Rules:
+
+1. A step computes at most `budget` tokens. The budget is larger than the number of slots, so that something is
+   always left for whoever is further behind.
+2. Requests that are one token behind come first: somebody is reading along.
+3. What is left is shared by the others so that the one least behind is done first and none gets more than an equal
+   share of what the ones after it need too.
+4. Requests wait for a slot in the order they came; when `queue` of them wait, the next is refused.
+5. A request ends exactly once, wherever it is: waiting, catching up or being answered. Its slot is free at once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+SMALLEST_PACE = 16
+LARGEST_PACE = 512
+LONGEST_STEP = 0.2
+"""Seconds. A request that was given up, or a new one, waits for the step that is being computed."""
+
+
+def pace(tokens_per_second: float | None) -> int:
+    """How many tokens of prompts fit into a step that nobody notices, at the measured speed of prefill?"""
+    if tokens_per_second is None:
+        return 64
+    return max(SMALLEST_PACE, min(LARGEST_PACE, int(tokens_per_second * LONGEST_STEP)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Compute `count` tokens of request `id`, from position `start`, in the sequence `slot`."""
+
+    id: int
+    slot: int
+    start: int
+    count: int
+
+
+@dataclass(slots=True)
+class _Work:
+    id: int
+    known: int
+    computed: int = 0
+    slot: int = -1
+
+    @property
+    def behind(self) -> int:
+        return self.known - self.computed
+
+
+class Scheduler:
+    """Told what requests there are and what was computed, it answers what to compute next."""
+
+    def __init__(self, *, slots: int, queue: int) -> None:
+        if slots < 1:
+            raise ValueError("an engine needs at least one slot")
+        self._slots = slots
+        self._queue = queue
+        self._free = list(range(slots - 1, -1, -1))
+        self._running: OrderedDict[int, _Work] = OrderedDict()
+        self._waiting: OrderedDict[int, _Work] = OrderedDict()
+
+    @property
+    def busy(self) -> int:
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, id: int) -> bool:
+        return id in self._running or id in self._waiting
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self._running
+        yield from self._waiting
+
+    def admit(self, id: int, known: int) -> bool:
+        """Take a request with `known` tokens. False: there are too many already; nothing was taken."""
+        if id in self or known < 1:
+            raise ValueError(f"request {id} is already here, or has no tokens")
+        if len(self._waiting) >= self._queue + len(self._free):
+            return False
+        self._waiting[id] = _Work(id, known)
+        return True
+
+    def seat(self) -> list[tuple[int, int]]:
+        """Give free slots to who waits longest: (request, slot) of each that got one now."""
+        seated: list[tuple[int, int]] = []
+        while self._free and self._waiting:
+            id, work = self._waiting.popitem(last=False)
+            work.slot = self._free.pop()
+            self._running[id] = work
+            seated.append((id, work.slot))
+        return seated
+
+    def plan(self, budget: int) -> list[Share]:
+        """What to compute now: at most `budget` tokens, each request at most once. Empty: there is nothing to do."""
+        if budget <= self._slots:
+            raise ValueError("the budget must be larger than the number of slots")
+        shares = [self._share(work, 1) for work in self._running.values() if work.behind == 1]
+        left = budget - len(shares)
+        late = sorted((work for work in self._running.values() if work.behind > 1), key=lambda work: work.behind)
+        for index, work in enumerate(late):
+            count = min(work.behind, max(1, left // (len(late) - index)))
+            shares.append(self._share(work, count))
+            left -= count
+        return shares
+
+    def computed(self, id: int, count: int) -> None:
+        """`count` more tokens of the request are computed."""
+        work = self._running[id]
+        if not 0 <= count <= work.behind:
+            raise ValueError(f"request {id} was only {work.behind} tokens behind, not {count}")
+        work.computed += count
+
+    def know(self, id: int, known: int) -> None:
+        """The request has `known` tokens now. Fewer than are computed: the rest was rolled back."""
+        work = self._running[id]
+        work.known = known
+        work.computed = min(work.computed, known)
+
+    def end(self, id: int) -> int | None:
+        """The request is over: the slot it had, if it had one. Raises KeyError if it is not here."""
+        if id in self._waiting:
+            del self._waiting[id]
+            return None
+        work = self._running.pop(id)
+        self._free.append(work.slot)
+        return work.slot
+
+    @staticmethod
+    def _share(work: _Work, count: int) -> Share:
+        return Share(id=work.id, slot=work.slot, start=work.computed, count=count)

@@ -1,0 +1,128 @@
+"""One answer on its way to one client: when the status line goes out, what keeps the line alive, how it ends.
+
+Rules of this file:
+
+1. The status line waits for the first content, so an early failure has its true status.
+2. After `KEEPALIVE` seconds with nothing to send, headers and the dialect's "still here" go out instead.
+3. A stream ends cleanly only if the answer did; otherwise the dialect's error event is the last thing in it.
+4. A client that leaves stops the work at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+
+from starlette.types import Message, Receive, Scope, Send
+
+from appliance.appliance import Answer
+from appliance.core.chat import BackendError, ChatRequest, Dialect, Event, Headers, Reply
+
+KEEPALIVE = 10.0
+
+
+class AnswerResponse:
+    """An ASGI response: streamed or whole, as `request` asks."""
+
+    def __init__(self, answer: Answer, request: ChatRequest, dialect: Dialect, *, keepalive: float = KEEPALIVE) -> None:
+        self._answer = answer
+        self._request = request
+        self._dialect = dialect
+        self._keepalive = keepalive
+        self._created = int(time.time())
+        self._encoder = dialect.encoder(request, id=answer.id, created=self._created)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        line = Line(send)
+        async with asyncio.TaskGroup() as group:
+            work = group.create_task(self._stream(line) if self._request.stream else self._whole(line), name="answer")
+            around = [group.create_task(_leave_with_client(receive, work), name="client-watch")]
+            if self._request.stream:
+                around.append(group.create_task(self._keep_alive(line), name="keep-alive"))
+            work.add_done_callback(lambda _: [task.cancel() for task in around])
+
+    async def _stream(self, line: Line) -> None:
+        try:
+            async with aclosing(self._answer.events()) as batches:
+                async for events in batches:
+                    if data := self._encoder.encode(events):
+                        await self._open(line)
+                        await line.write(data)
+        except BackendError as error:
+            await self._fail(line, error)
+            return
+        await self._open(line)
+        await line.write(self._encoder.close(), last=True)
+
+    async def _whole(self, line: Line) -> None:
+        events: list[Event] = []
+        try:
+            async with aclosing(self._answer.events()) as batches:
+                async for batch in batches:
+                    events += batch
+        except BackendError as error:
+            await self._fail(line, error)
+            return
+        body = self._dialect.encode_whole(self._request, events, id=self._answer.id, created=self._created)
+        await line.reply(Reply(status=200, body=body, headers=(*self._answer.headers(), JSON)))
+
+    async def _open(self, line: Line) -> None:
+        if not line.opened:
+            kind = (("content-type", self._encoder.content_type), ("cache-control", "no-cache"))
+            await line.open(200, (*self._answer.headers(), *kind))
+
+    async def _fail(self, line: Line, error: BackendError) -> None:
+        if line.opened:
+            await line.write(self._encoder.error(error), last=True)
+            return
+        reply = self._dialect.encode_error(error)
+        await line.reply(Reply(status=reply.status, body=reply.body, headers=(*self._answer.headers(), *reply.headers)))
+
+    async def _keep_alive(self, line: Line) -> None:
+        while True:
+            quiet = time.monotonic() - line.last_write
+            if quiet < self._keepalive:
+                await asyncio.sleep(self._keepalive - quiet)
+                continue
+            await self._open(line)
+            await line.write(self._encoder.keepalive())
+
+
+JSON = ("content-type", "application/json")
+
+
+class Line:
+    """The sending half of one HTTP exchange, shared by the answer and its keep-alive."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._lock = asyncio.Lock()  # the head goes out before any body, whichever task writes first
+        self.opened = False
+        self.last_write = time.monotonic()
+
+    async def open(self, status: int, headers: Headers) -> None:
+        async with self._lock:
+            if self.opened:
+                return
+            self.opened = True
+            raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+            await self._put({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        async with self._lock:
+            await self._put({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def reply(self, reply: Reply) -> None:
+        await self.open(reply.status, (*reply.headers, ("content-length", str(len(reply.body)))))
+        await self.write(reply.body, last=True)
+
+    async def _put(self, message: Message) -> None:
+        self.last_write = time.monotonic()
+        await self._send(message)
+
+
+async def _leave_with_client(receive: Receive, work: asyncio.Task[None]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    work.cancel()

@@ -1,0 +1,215 @@
+"""What does each key of `appliance.toml` take? One table, and the functions that accept or refuse a value.
+
+Rules of this file:
+
+1. A rule never sees the file, the environment or the disk; `config` does.
+2. ``accept`` gives the value in the form the program wants, or raises `Unexpected`.
+3. A key of a later version is a row too, with the values that describe what this version does anyway.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+RESERVED_NAMES = ("local", "auto", "cloud")
+
+
+class Unexpected(Exception):
+    """This value is not what the key takes. With a sentence: why not, in place of the usual expectation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What one key takes: in words, and as a function that gives the value or raises `Unexpected`."""
+
+    expected: str
+    accept: Callable[[Any], Any]
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A key of a later version, and the values (if any) that describe what this one does."""
+
+    today: tuple[Any, ...] = ()
+
+
+def _one_of(*words: str, later: Sequence[str] = ()) -> Key:
+    def accept(value: Any) -> str:
+        if isinstance(value, str) and value in words:
+            return value
+        raise Unexpected("is not in this version yet" if isinstance(value, str) and value in later else "")
+
+    return Key(" or ".join(json.dumps(word) for word in words), accept)
+
+
+def _whole(least: int, most: int | None = None, *, or_auto: bool = False, auto_later: bool = False) -> Key:
+    def accept(value: Any) -> int | str:
+        if or_auto and value == "auto":
+            return "auto"
+        if auto_later and value == "auto":
+            raise Unexpected("is not in this version yet")
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise Unexpected
+        if value < least or (most is not None and value > most):
+            raise Unexpected
+        return value
+
+    limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+    return Key(f"a whole number {limits}" + (' or "auto"' if or_auto else ""), accept)
+
+
+def _seconds(*, or_auto: bool = False) -> Key:
+    def accept(value: Any) -> float | str:
+        if or_auto and value == "auto":
+            return "auto"
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+            raise Unexpected
+        return float(value)
+
+    return Key("a number of seconds above 0" + (' or "auto"' if or_auto else ""), accept)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Unexpected
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise Unexpected
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise Unexpected
+    return tuple(_text(item) for item in value)
+
+
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, dict):
+        raise Unexpected
+    return tuple((_text(name), _text(target)) for name, target in value.items())
+
+
+def _http_headers(value: Any) -> tuple[tuple[str, str], ...]:
+    pairs = _pairs(value)
+    for name, content in pairs:
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not fits_header(content):
+            raise Unexpected
+    return tuple((name.lower(), content) for name, content in pairs)
+
+
+def fits_header(content: str) -> bool:
+    return content.isascii() and content.isprintable() and content == content.strip()
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise Unexpected
+    if value.lower() in RESERVED_NAMES:
+        raise Unexpected("means something else to us")
+    return value
+
+
+def _url(value: Any) -> str:
+    """A web address without a trailing slash."""
+    text = _text(value).rstrip("/")
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        good = False
+    if not good or not fits_header(text) or " " in text:
+        raise Unexpected
+    return text
+
+
+def _base_url(value: Any) -> str:
+    text = _url(value)
+    parts = urlsplit(text)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise Unexpected
+    return text
+
+
+def _origins(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise Unexpected
+    for origin in value:
+        if _base_url(origin) != origin or urlsplit(origin).path:
+            raise Unexpected
+    return tuple(value)
+
+
+def _host(value: Any) -> str:
+    text = _text(value)
+    try:
+        loopback = text == "localhost" or ipaddress.ip_address(text).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise Unexpected("others can reach, and client keys, which it would need, are not in this version yet")
+    return text
+
+
+_SWITCH = Key("true or false", _flag)
+_PATH = Key("the path of a folder", _text)
+SECTIONS: Mapping[str, Mapping[str, Key | Later]] = {
+    "server": {
+        "host": Key('"127.0.0.1", "::1" or "localhost"', _host),
+        "port": _whole(0, 65535),  # 0: any free one
+        "origins": Key('a list of web origins like "https://example.org", without path and without "*"', _origins),
+        "tls_cert": Later(),
+        "tls_key": Later(),
+        "socket": Later(),
+    },
+    "local": {
+        "model": Key("the name of a model of the catalog or the path of a .gguf file", _text),
+        "context": _whole(256, auto_later=True),
+        "slots": _whole(1, 256),
+        "gpu_layers": _whole(0, or_auto=True),
+        "threads": _whole(1, or_auto=True),
+        "kv_type": _one_of("f16", "q8_0", "q4_0"),
+        "mlock": _SWITCH,
+        "queue": _whole(0),
+        "overflow": _one_of("trim", "refuse"),
+        "standby": Later(("cold",)),
+        "unload_after": Later((0,)),
+        "embedding_model": Later(),
+    },
+    "upstream": {
+        "name": Key("letters, digits, dots and dashes, and none of " + ", ".join(RESERVED_NAMES), _name),
+        "api": _one_of("openai", later=("anthropic", "responses", "ollama")),
+        "base_url": Key("an http:// or https:// address with a host and without credentials", _base_url, secret=True),
+        "key": Key("env:NAME, file:PATH or the key itself", _text, secret=True),
+        "models": Key("a list of model names or patterns", _texts),
+        "aliases": Key("a table of model names or patterns to model names", _pairs),
+        "prefill": _SWITCH,
+        "context": _whole(256),
+        "headers": Key("a table of header names to single-line ASCII values", _http_headers, secret=True),
+        "proxy": Key("an http:// or https:// address with a host", _url, secret=True),
+        "ca": Key("the path of a PEM file", _text),
+        "status_page": Later(),
+        "watch_whole": Later((False,)),
+        "hedge": Later((False,)),
+    },
+    "timeouts": {
+        "connect": _seconds(),
+        "first_content": _seconds(or_auto=True),
+        "stall": _seconds(or_auto=True),
+        "total": _seconds(),
+    },
+    "breaker": {"failures": _whole(1), "cooldown": _seconds(), "probe_interval": _seconds()},
+    "privacy": {"redact": Later(("off",)), "store_text": Later((False,))},
+    "paths": {"state": _PATH, "cache": _PATH, "models": _PATH},
+}

@@ -1,0 +1,137 @@
+"""Where does the model lie, and is it the file that it should be?
+
+The store is one folder with the catalog's files under their own names. A quick look (size and first bytes) happens at
+every start; the whole hash only when it is asked for, because it takes a minute for a large model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from appliance.store.catalog import Entry, ModelFile, StoreError, find
+
+__all__ = ["Resolved", "StoreError", "installed", "path_of", "resolve", "verify"]
+
+Progress = Callable[[int, int], None]
+"""Told how many bytes of how many are done."""
+
+_MAGIC = b"GGUF"
+_CHUNK = 1 << 20
+
+
+class _Paths(Protocol):
+    @property
+    def models(self) -> Path: ...
+
+
+class Configured(Protocol):
+    """The part of a `Config` that the store looks at."""
+
+    @property
+    def paths(self) -> _Paths: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A model file that is there and looks whole. `template` replaces the file's own, if given."""
+
+    path: Path
+    template: str | None
+    name: str
+
+
+def path_of(entry: Entry, models: Path) -> Path:
+    """Where the model lies, or would."""
+    return models / entry.file
+
+
+def installed(entry: Entry, models: Path) -> bool:
+    return all((models / part.file).is_file() for part in entry.parts)
+
+
+def resolve(model: str, config: Configured) -> Resolved:
+    """The file behind `[local] model`. Raises `StoreError` if it is not there or obviously not whole."""
+    if model.startswith("hf:"):
+        raise StoreError(
+            f"the model {model} is on a model hub, and downloads from there are not in this version yet; "
+            "download the file yourself and give its path."
+        )
+    if model.endswith(".gguf") or os.sep in model:
+        path = Path(model).expanduser()
+        if not path.is_file():
+            raise StoreError(f"the model {path} does not exist; correct [local] model in appliance.toml.")
+        _look_at(path)
+        return Resolved(path=path, template=None, name=path.stem)
+    entry = find(model)
+    if entry.kind != "chat":
+        raise StoreError(f'the model "{entry.name}" cannot chat, it makes {entry.kind}s; choose another one.')
+    for part in entry.parts:
+        path = config.paths.models / part.file
+        if not path.is_file():
+            raise StoreError(_missing(entry, path))
+        _look_at(path, expected=part.bytes, remedy=remedy(entry))
+    return Resolved(path=path_of(entry, config.paths.models), template=entry.template, name=entry.name)
+
+
+def _missing(entry: Entry, path: Path) -> str:
+    if entry.package:
+        return f'the model "{entry.name}" is not installed; run "appliance models pull {entry.name}".'
+    return (
+        f'the model "{entry.name}" is not installed; download {path.name} of {entry.repo} to {path} '
+        f'and run "appliance models verify {entry.name}".'
+    )
+
+
+def remedy(entry: Entry) -> str:
+    """What to do about a file that is not what the catalog says."""
+    return f'run "appliance models pull {entry.name}"' if entry.package else "delete it and download it again"
+
+
+def _look_at(path: Path, *, expected: int | None = None, remedy: str = "get it again") -> None:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except OSError as error:
+        raise StoreError(f"the model {path} cannot be read: {error.strerror}.") from None
+    if expected is not None and size < expected:
+        raise StoreError(f"the model {path} is truncated: {size:,} of {expected:,} bytes; {remedy}.")
+    if expected is not None and size > expected:
+        raise StoreError(f"the model {path} has {size:,} bytes where the catalog says {expected:,}; {remedy}.")
+    if magic != _MAGIC:
+        raise StoreError(f"the model {path} is not a GGUF file (it does not begin with GGUF); {remedy}.")
+
+
+def verify(entry: Entry, models: Path, progress: Progress | None = None) -> None:
+    """Every byte of every part is what the catalog says. Raises `StoreError`."""
+    total = sum((models / part.file).stat().st_size for part in entry.parts if (models / part.file).is_file())
+    done = 0
+    for part in entry.parts:
+        path = models / part.file
+        if not path.is_file():
+            raise StoreError(_missing(entry, path))
+        _look_at(path, expected=part.bytes, remedy=remedy(entry))
+        digest = hashlib.sha256()
+        try:
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+                    done += len(chunk)
+                    if progress:
+                        progress(done, total)
+        except OSError as error:
+            raise StoreError(f"the model {path} cannot be read: {error.strerror}.") from None
+        check_hash(part, path, digest.hexdigest(), remedy(entry))
+
+
+def check_hash(part: ModelFile, path: Path, found: str, remedy: str) -> None:
+    if found != part.sha256:
+        raise StoreError(
+            f"the model {path} is not the file of the catalog: its sha256 is {found[:12]}..., "
+            f"expected {part.sha256[:12]}...; {remedy}."
+        )

@@ -1,0 +1,71 @@
+"""A child that speaks the engine's protocol and does what it is told. Run: scripted_engine.py FD"""
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from appliance.core.frames import Decoder, encode
+
+pipe = socket.socket(fileno=int(sys.argv[1]))
+decoder = Decoder()
+READY = {
+    "op": "ready", "model": {"name": "scripted"}, "context": 64, "slots": 1, "threads": 1, "gpu_layers": 0, "layers": 1,
+    "gpu_offload": False, "instruction_sets": "none", "load_s": 0.0, "tok_s": None,
+}  # fmt: skip
+cancelled = []
+
+
+def say(*frames):
+    pipe.sendall(b"".join(encode(frame) for frame in frames))
+
+
+def load(frame):
+    if frame["path"] == "wrong":
+        say({"op": "fatal", "message": "wrong is not a GGUF file."})
+        os._exit(64)
+    if frame["path"] == "never":
+        return
+    if frame["path"] == "dies" and not os.path.exists(frame["template"]):
+        Path(frame["template"]).touch()
+        sys.stderr.write("I cannot live.\n")
+        os._exit(3)
+    if frame["path"] == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    say({"op": "loading", "progress": 0.5}, READY)
+
+
+def generate(frame):
+    id, asked = frame["id"], frame["messages"][-1]["content"]
+    begun = {"op": "begun", "id": id, "prompt_tokens": 3, "cached_tokens": 0, "committed_tokens": 0, "trimmed": 0}
+    finish = {"op": "finish", "id": id, "reason": "stop", "prompt_tokens": 3, "completion_tokens": 1, "cached_tokens": 0}
+    if asked == "wait":
+        say(begun)
+    elif asked == "crash":
+        say(begun, {"op": "text", "id": id, "text": "half"})
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif asked == "nonsense":
+        pipe.sendall(b"\xff\xff\xff\xff")
+    elif asked == "environment":
+        say(begun, {"op": "text", "id": id, "text": " ".join(os.environ)}, finish)
+    elif asked == "cancelled":
+        say(begun, {"op": "text", "id": id, "text": str(cancelled)}, finish)
+    else:
+        say(begun, {"op": "text", "id": id, "text": asked}, finish)
+
+
+while data := pipe.recv(65536):
+    for frame in decoder.feed(data):
+        if frame["op"] == "load":
+            load(frame)
+        elif frame["op"] == "generate":
+            generate(frame)
+        elif frame["op"] == "cancel":
+            cancelled.append(frame["id"])
+        elif frame["op"] == "stats":
+            say({"op": "stats", "busy": 0, "waiting": 0, "decoded": 0})
+while READY and signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:
+    signal.pause()

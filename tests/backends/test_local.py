@@ -1,0 +1,170 @@
+"""Requests become the engine's words, and its frames become events."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from appliance.backends.local import UNSEEN_IMAGE, LocalBackend, job
+from appliance.core.chat import (
+    BackendError,
+    ChatRequest,
+    Degraded,
+    Event,
+    Fault,
+    Finish,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    Role,
+    Sampling,
+    Started,
+    Text,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+from appliance.core.frames import Frame
+
+pytestmark = pytest.mark.anyio
+
+
+def said(role: Role, *parts: Part) -> Message:
+    return Message(role=role, parts=parts)
+
+
+def asked(*messages: Message, **more: Any) -> ChatRequest:
+    return ChatRequest(dialect="openai", model="gpt", messages=messages or (said("user", Text("Hi")),), **more)
+
+
+def begun(trimmed: int = 0) -> Frame:
+    return {"op": "begun", "id": 1, "prompt_tokens": 9, "cached_tokens": 0, "committed_tokens": 0, "trimmed": trimmed}
+
+
+FINISH: Frame = {
+    "op": "finish", "id": 1, "reason": "stop", "prompt_tokens": 9, "completion_tokens": 2, "cached_tokens": 4,
+}  # fmt: skip
+STARTED = Started(id="", model="starter", created=0)
+
+
+class Scripted:
+    def __init__(self, *batches: list[Frame]) -> None:
+        self.batches = batches
+        self.jobs: list[Mapping[str, Any]] = []
+        self.closed = False
+
+    async def generate(self, job: Mapping[str, Any]) -> AsyncIterator[list[Frame]]:
+        self.jobs.append(job)
+        try:
+            for batch in self.batches:
+                yield batch
+        finally:
+            self.closed = True
+
+
+async def answer(engine: Scripted, request: ChatRequest) -> list[Sequence[Event]]:
+    return [list(events) async for events in LocalBackend(engine, "starter").stream(request, "gpt")]
+
+
+async def test_frames_become_events_batch_by_batch() -> None:
+    text = [{"op": "text", "id": 1, "text": "Hel"}, {"op": "text", "id": 1, "text": "lo"}]
+    assert await answer(Scripted([begun()], text, [FINISH]), asked()) == [
+        [STARTED],
+        [TextDelta(text="Hel"), TextDelta(text="lo")],
+        [Finish(reason="stop"), Usage(prompt_tokens=9, completion_tokens=2, cached_tokens=4)],
+    ]
+
+
+async def test_a_full_answer_says_so() -> None:
+    batches = await answer(Scripted([begun(), FINISH | {"reason": "length"}]), asked())
+    assert Finish(reason="length") in batches[0]
+
+
+async def test_a_trimmed_conversation_is_said_to_be_degraded() -> None:
+    batches = await answer(Scripted([begun(trimmed=2), FINISH]), asked(trim=True))
+    assert batches[0][:2] == [STARTED, Degraded(what="context")]
+
+
+async def test_an_image_is_said_to_be_unseen_and_a_line_stands_in_its_place() -> None:
+    engine = Scripted([begun(), FINISH])
+    batches = await answer(engine, asked(said("user", Text("What is this?"), Image("data:..."))))
+    assert batches[0][:2] == [STARTED, Degraded(what="images")]
+    assert engine.jobs[0]["messages"] == [{"role": "user", "content": f"What is this?\n{UNSEEN_IMAGE}"}]
+
+
+@pytest.mark.parametrize(
+    ("frame", "fault", "status", "more"),
+    [
+        ({"fault": "busy"}, Fault.BUSY, 503, {"retry_after": 1.0}),
+        ({"fault": "too_long"}, Fault.TOO_LONG, 400, {"code": "context_length_exceeded"}),
+        ({"fault": "request", "param": "logit_bias"}, Fault.REQUEST, 400, {"param": "logit_bias"}),
+        ({"fault": "server"}, Fault.SERVER, 500, {}),
+    ],
+)
+async def test_error_frames_are_sorted_by_what_we_do_next(
+    frame: Frame, fault: Fault, status: int, more: dict[str, Any]
+) -> None:
+    engine = Scripted([{"op": "error", "id": 1, "message": "A sentence with 9 and 8.", **frame}])
+    with pytest.raises(BackendError, match=r"A sentence with 9 and 8\.") as caught:
+        await answer(engine, asked())
+    assert (caught.value.fault, caught.value.status) == (fault, status)
+    assert {name: getattr(caught.value, name) for name in more} == more
+
+
+async def test_what_came_before_an_error_in_the_same_batch_is_given_out_first() -> None:
+    text = {"op": "text", "id": 1, "text": "half"}
+    error = {"op": "error", "id": 1, "fault": "server", "message": "Broken."}
+    got: list[Event] = []
+    with pytest.raises(BackendError):
+        async for events in LocalBackend(Scripted([begun(), text, error]), "starter").stream(asked(), "gpt"):
+            got += events
+    assert got == [STARTED, TextDelta(text="half")]
+
+
+async def test_closing_the_answer_closes_the_engines() -> None:
+    engine = Scripted([begun()], [FINISH])
+    stream = LocalBackend(engine, "starter").stream(asked(), "gpt")
+    async with contextlib.aclosing(stream):  # type: ignore[type-var]
+        await anext(stream)
+    assert engine.closed
+
+
+def test_a_request_is_told_with_everything_that_matters() -> None:
+    request = asked(
+        said("system", Text("Be "), Text("kind.")),
+        said("user", Text("Hi")),
+        max_tokens=5,
+        stop=("END",),
+        trim=True,
+        sampling=Sampling(temperature=0.0, seed=3, logit_bias=((1, 2.0),)),
+        committed=said("assistant", Reasoning("hm"), Text("Hel")),
+    )
+    assert job(request) == {
+        "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
+        "committed": "Hel",
+        "max_tokens": 5,
+        "stop": ["END"],
+        "trim": True,
+        "sampling": {"temperature": 0.0, "seed": 3, "logit_bias": [[1, 2.0]]},
+    }
+
+
+def test_tools_are_told_as_text_and_reasoning_is_left_out() -> None:
+    call = ToolCall(id="1", name="weather", arguments='{"city":"Paris"}')
+    request = asked(
+        said("assistant", Reasoning("Let me think."), Text("I look it up."), call),
+        said("tool", ToolResult(id="1", text="sunny")),
+    )
+    assert [message["content"] for message in job(request)["messages"]] == [
+        'I look it up.\n[Called the tool weather with {"city":"Paris"}]',
+        "[The tool answered: sunny]",
+    ]
+
+
+def test_without_committed_text_nothing_is_committed() -> None:
+    assert job(asked())["committed"] is None

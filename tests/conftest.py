@@ -1,0 +1,43 @@
+"""What every test stands on: an environment of its own, and the starter model, fetched once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from appliance.config import PUBLIC_CLOUDS, PathsConfig, default_paths
+from appliance.store.catalog import find
+from appliance.store.pull import pull
+from appliance.store.store import path_of
+
+OUTSIDE = dict(os.environ)
+"""The environment that the tests were started in."""
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test sees the keys, the configuration or the models of whoever runs it. Gives the appliance's home."""
+    home = tmp_path_factory.mktemp("home")
+    for variable in [name for name in os.environ if name.startswith("APPLIANCE_")]:
+        monkeypatch.delenv(variable)
+    for variable in ["ANTHROPIC_API_KEY", *(cloud.variable for cloud in PUBLIC_CLOUDS)]:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("APPLIANCE_HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def starter_gguf() -> Path:
+    """The verified starter model, in a store that survives between runs: the user's own, or `APPLIANCE_TEST_MODELS`."""
+    own = default_paths(OUTSIDE)
+    models = Path(OUTSIDE.get("APPLIANCE_TEST_MODELS") or own.models).absolute()
+    starter = find("starter")
+    pull(starter, PathsConfig(state=own.state, cache=own.cache, models=models), say=print)
+    return path_of(starter, models)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

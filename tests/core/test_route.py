@@ -1,0 +1,172 @@
+"""Who may answer, for every wish and every kind of model name."""
+
+import pytest
+
+from appliance.core.chat import BackendError, ChatRequest, Fault, Message, Text
+from appliance.core.route import BOX_OFFERS, Leg, Offer, legs, models
+
+CLAUDE = Offer(name="claude", models=("claude-*",), aliases=(("gpt-*", "claude-sonnet"), ("gpt-4", "never reached")))
+OPENAI = Offer(name="openai", models=("gpt-*", "o1"), prefill=True)
+BOTH = (CLAUDE, OPENAI)
+BOX = Leg(name="local", model="starter", continues=True, offers=BOX_OFFERS)
+
+
+def ask(model="gpt-4", *needs):
+    question = Message(role="user", parts=(Text("Hello"),))
+    return ChatRequest(dialect="openai", model=model, messages=(question,), needs=frozenset(needs))
+
+
+def route(request, upstreams=BOTH, wish="auto"):
+    return legs(request, upstreams, wish=wish, box_model="starter")
+
+
+def names(request, upstreams=BOTH, wish="auto"):
+    return [leg.name for leg in route(request, upstreams, wish)]
+
+
+def refusal(request, upstreams=BOTH, wish="auto"):
+    with pytest.raises(BackendError) as caught:
+        route(request, upstreams, wish)
+    error = caught.value
+    return error.fault, error.status, error.message
+
+
+def test_the_clouds_come_in_the_order_of_the_configuration_and_the_box_last():
+    assert route(ask("gpt-4")) == (
+        Leg(name="claude", model="claude-sonnet", continues=False),
+        Leg(name="openai", model="gpt-4", continues=True),
+        BOX,
+    )
+    assert names(ask("gpt-4"), (OPENAI, CLAUDE)) == ["openai", "claude", "local"]
+
+
+def test_a_cloud_is_offered_only_the_models_it_wants():
+    assert names(ask("claude-opus")) == ["claude", "local"]
+    assert names(ask("o1")) == ["openai", "local"]
+
+
+def test_the_first_alias_that_matches_gives_the_name_and_goes_before_the_patterns():
+    both = Offer(name="x", models=("gpt-4",), aliases=(("gpt-4", "first"), ("gpt-*", "second")))
+    assert (both.resolve("gpt-4"), both.resolve("gpt-5"), both.resolve("o1")) == ("first", "second", None)
+
+
+def test_patterns_mind_the_case():
+    assert Offer(name="x", models=("GPT-*",)).resolve("gpt-4") is None
+
+
+def test_an_offer_without_patterns_takes_every_model():
+    assert Offer(name="x").resolve("anything/at:all") == "anything/at:all"
+
+
+def test_an_empty_alias_target_is_a_target():
+    assert names(ask("a"), (Offer(name="x", models=(), aliases=(("a", ""),)),)) == ["x", "local"]
+
+
+@pytest.mark.parametrize("wish", ["auto", "local", "cloud", "claude"])
+def test_the_model_named_local_is_always_the_box(wish):
+    assert route(ask("local"), wish=wish) == (BOX,)
+
+
+def test_the_wish_local_is_always_the_box():
+    assert route(ask("claude-opus"), wish="local") == (BOX,)
+    assert route(ask("nobody-has-this"), wish="local") == (BOX,)
+    assert route(ask("x"), (), wish="local") == (BOX,)
+
+
+def test_without_any_cloud_the_box_answers_whatever_the_model_is_called():
+    assert route(ask("no-such-model"), ()) == (BOX,)
+
+
+def test_the_wish_cloud_leaves_the_box_out():
+    assert names(ask("gpt-4"), wish="cloud") == ["claude", "openai"]
+
+
+def test_the_wish_for_one_upstream_asks_that_one_alone():
+    assert names(ask("gpt-4"), wish="openai") == ["openai"]
+    assert route(ask("gpt-4"), wish="claude") == (Leg(name="claude", model="claude-sonnet", continues=False),)
+
+
+def test_a_model_nobody_wants_is_a_404_that_names_the_models_there_are():
+    assert refusal(ask("llama")) == (
+        Fault.REQUEST,
+        404,
+        "No upstream here offers the model 'llama'; the models there are: local, gpt-*, gpt-4, claude-*, o1.",
+    )
+
+
+def test_the_404_has_the_code_that_clients_know():
+    with pytest.raises(BackendError) as caught:
+        route(ask("llama"))
+    assert caught.value.code == "model_not_found"
+
+
+def test_a_wish_for_one_upstream_names_its_models_only():
+    assert refusal(ask("llama"), wish="openai")[2] == (
+        "No upstream here offers the model 'llama'; the models there are: local, gpt-*, o1."
+    )
+
+
+def test_a_long_model_name_is_cut_in_the_message():
+    assert f"the model {'x' * 100!r};" in refusal(ask("x" * 5000))[2]
+
+
+def test_a_wish_for_nobody_is_a_400_that_lists_the_wishes():
+    assert refusal(ask(), wish="gemini") == (
+        Fault.REQUEST,
+        400,
+        "x-appliance-route must be auto, local, cloud or one of the upstreams (claude, openai).",
+    )
+    assert "(none)" in refusal(ask(), (), wish="gemini")[2]
+
+
+def test_a_wish_for_a_cloud_where_there_is_none_says_so():
+    assert refusal(ask(), (), wish="cloud") == (
+        Fault.REQUEST,
+        404,
+        "No cloud is configured, so x-appliance-route: cloud leads nowhere; use auto or local.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "upstreams", "wish"), [("local", BOTH, "auto"), ("x", (), "auto"), ("x", (), "local")]
+)
+def test_the_box_refuses_what_it_was_itself_asked_for_and_cannot_do(model, upstreams, wish):
+    request = ask(model, "tools", "images")
+    assert refusal(request, upstreams, wish) == (
+        Fault.REQUEST,
+        400,
+        "The model on this box cannot do this yet: images, tools; leave it out, or ask a cloud's model.",
+    )
+    with pytest.raises(BackendError) as caught:
+        route(request, upstreams, wish)
+    assert caught.value.param == "images"
+
+
+def test_as_a_fallback_the_box_takes_what_it_cannot_do_and_knows_what_it_lacks():
+    request = ask("gpt-4", "tools", "images")
+    box = route(request)[-1]
+    assert box == BOX
+    assert box.lacks(request) == ("images", "tools")
+    assert box.lacks(ask()) == ()
+
+
+def test_a_leg_lacks_only_what_it_does_not_offer():
+    leg = Leg(name="local", model="m", continues=True, offers=frozenset({"tools"}))
+    assert leg.lacks(ask("m", "tools", "json")) == ("json",)
+
+
+def test_a_cloud_judges_for_itself_what_it_can_do():
+    assert route(ask("gpt-4", "tools", "audio"))[0].lacks(ask("gpt-4", "tools")) == ()
+
+
+def test_only_the_leg_named_local_is_the_box():
+    assert [leg.local for leg in route(ask("gpt-4"))] == [False, False, True]
+
+
+def test_the_list_of_models_begins_with_the_box_and_names_nothing_twice():
+    assert models(()) == ("local",)
+    assert models((OPENAI, CLAUDE)) == ("local", "gpt-*", "o1", "gpt-4", "claude-*")
+
+
+def test_a_name_that_is_alias_and_pattern_of_one_cloud_is_listed_once():
+    assert models((Offer(name="x", models=("gpt-4",), aliases=(("gpt-4", "big"),)),)) == ("local", "gpt-4")

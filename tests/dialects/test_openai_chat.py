@@ -1,0 +1,368 @@
+"""What a client of OpenAI's dialect sees: a cloud's own bytes, and ours where those end."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from appliance.core.chat import (
+    BackendError,
+    ChatRequest,
+    Degraded,
+    Dialect,
+    Event,
+    Fault,
+    Finish,
+    Message,
+    Opaque,
+    Opened,
+    ReasoningDelta,
+    Started,
+    StreamEncoder,
+    Takeover,
+    Text,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+    Wire,
+)
+from appliance.dialects.openai_chat import OPENAI
+
+WIRE = Path(__file__).parent.parent / "wire" / "openai"
+REQUEST = ChatRequest(
+    dialect="openai", model="asked", messages=(Message(role="user", parts=(Text("hi"),)),), stream=True
+)
+TAKEOVER = Takeover(source="claude", target="local", after=4, reason="broken")
+STARTED = Started(id="chatcmpl-1", model="box", created=7)
+ENDED = ["error.sse", "openrouter_error.sse"]
+WHOLE_STREAMS = sorted(path.name for path in WIRE.glob("*.sse") if path.name not in ENDED)
+
+
+def encoder(**changes: Any) -> StreamEncoder:
+    return OPENAI.encoder(replace(REQUEST, **changes), id="chatcmpl-ours", created=1)
+
+
+def chunks(stream: bytes) -> list[dict[str, Any]]:
+    """The chunks of a stream, each one as the official client must see it."""
+    found = []
+    for block in stream.decode().split("\n\n"):
+        if block.startswith("data: ") and block != "data: [DONE]":
+            chunk = json.loads(block.removeprefix("data: "))
+            ChatCompletionChunk.model_validate(chunk, strict=True)
+            found.append(chunk)
+    return found
+
+
+def bare(events: Sequence[Event]) -> list[Event]:
+    return [replace(event, wire=None) for event in events]
+
+
+def test_it_is_a_dialect() -> None:
+    dialect: Dialect = OPENAI
+    assert (dialect.name, dialect.path) == ("openai", "chat/completions")
+
+
+# --------------------------------------------------------------------------------------------------- passing
+
+
+@pytest.mark.parametrize("name", WHOLE_STREAMS)
+@settings(deadline=None)  # a busy machine is no failure
+@given(places=st.lists(st.integers(min_value=0), max_size=10), end=st.sampled_from([b"\n", b"\r\n"]))
+def test_a_clouds_stream_is_given_back_byte_for_byte(name: str, places: list[int], end: bytes) -> None:
+    stream = (WIRE / name).read_bytes().replace(b"\n", end)
+    edges = [0, *sorted({place % (len(stream) + 1) for place in places}), len(stream)]
+    decoder, client = OPENAI.decoder(), encoder(include_usage=True)
+    out = b""
+    for start, stop in itertools.pairwise(edges):
+        out += client.encode(decoder.feed(stream[start:stop]))
+    assert out + client.encode(decoder.close()) + client.close() == stream
+
+
+def test_a_missing_end_mark_is_added() -> None:
+    stream = (WIRE / "text.sse").read_bytes().removesuffix(b"data: [DONE]\n\n")
+    client = encoder()
+    assert client.encode(OPENAI.decoder().feed(stream)) == stream
+    assert client.close() == b"data: [DONE]\n\n"
+    assert client.close() == b""
+
+
+def test_a_missing_count_is_added_for_a_client_that_asked() -> None:
+    stream = (WIRE / "text.sse").read_bytes().removesuffix(b"data: [DONE]\n\n")
+    client = encoder(include_usage=True)
+    assert client.encode([*OPENAI.decoder().feed(stream), Usage(prompt_tokens=3, completion_tokens=4)]) == stream
+    (counted,) = chunks(client.close())
+    assert counted["usage"]["total_tokens"] == 7
+    assert counted["id"] == "chatcmpl-123"
+
+
+def test_a_count_that_the_cloud_gave_is_not_given_again() -> None:
+    stream = (WIRE / "usage.sse").read_bytes().removesuffix(b"data: [DONE]\n\n")
+    client = encoder(include_usage=True)
+    client.encode([*OPENAI.decoder().feed(stream), Usage(prompt_tokens=3, completion_tokens=4)])
+    assert client.close() == b"data: [DONE]\n\n"
+
+
+def test_a_whole_answer_of_a_cloud_is_given_back_byte_for_byte() -> None:
+    for name in ("whole.json", "whole_tools.json"):
+        body = (WIRE / name).read_bytes()
+        events = [Opened(headers=()), Degraded(what="context"), *OPENAI.decode_whole(body)]
+        assert OPENAI.encode_whole(REQUEST, events, id="x", created=1) == body
+
+
+# -------------------------------------------------------------------------------------------------- speaking
+
+
+def test_an_answer_of_ours_is_role_text_finish_and_end_mark() -> None:
+    client = encoder()
+    out = client.encode([STARTED, Degraded(what="context"), TextDelta(text="Hé"), TextDelta(text="")])
+    out += client.encode([Finish(reason="stop"), Usage(prompt_tokens=1, completion_tokens=2)]) + client.close()
+    head = b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"box","choices":[{"index":0,'
+    assert out == (
+        head
+        + b'"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}\n\n'
+        + head
+        + '"delta":{"content":"Hé"},"logprobs":null,"finish_reason":null}]}\n\n'.encode()
+        + head
+        + b'"delta":{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
+        + b"data: [DONE]\n\n"
+    )
+
+
+def test_the_token_counts_go_to_who_asked_behind_the_finish() -> None:
+    client = encoder(include_usage=True)
+    usage = Usage(prompt_tokens=5, completion_tokens=2, cached_tokens=3)
+    out = client.encode([STARTED, usage, TextDelta(text="a"), Finish(reason="length")]) + client.close()
+    *before, last = chunks(out)
+    assert [chunk["usage"] for chunk in before] == [None] * 3
+    assert last["choices"] == []
+    assert last["usage"] == {
+        "prompt_tokens": 5,
+        "completion_tokens": 2,
+        "total_tokens": 7,
+        "prompt_tokens_details": {"cached_tokens": 3},
+    }
+
+
+def test_without_a_name_of_the_cloud_it_is_ours() -> None:
+    client = encoder()
+    (chunk,) = chunks(client.encode([TextDelta(text="a")]))
+    assert (chunk["id"], chunk["created"], chunk["model"]) == ("chatcmpl-ours", 1, "asked")
+    assert chunk["choices"][0]["delta"] == {"role": "assistant", "content": "a"}
+
+
+def test_each_choice_has_one_role_and_one_finish() -> None:
+    client = encoder(n=2)
+    events: list[Event] = [STARTED, TextDelta(text="a"), TextDelta(text="b", choice=1), TextDelta(text="c", choice=1)]
+    events += [Finish(reason="stop"), Finish(reason="stop"), Finish(reason="other", choice=1)]
+    found = [chunk["choices"][0] for chunk in chunks(client.encode(events))]
+    assert [(choice["index"], "role" in choice["delta"], choice["finish_reason"]) for choice in found] == [
+        (0, True, None),
+        (0, False, None),
+        (1, True, None),
+        (1, False, None),
+        (0, False, "stop"),
+        (1, False, "stop"),
+    ]
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+BODIES = st.lists(
+    st.builds(TextDelta, text=TEXT)
+    | st.builds(ReasoningDelta, text=TEXT)
+    | st.builds(ToolCallDelta, index=st.integers(0, 1), arguments=TEXT),
+    max_size=8,
+)
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(
+    started=st.builds(Started, id=TEXT, model=TEXT, created=st.integers(1, 2**40)),
+    body=BODIES,
+    calls=st.lists(st.tuples(TEXT, TEXT), min_size=2, max_size=2),
+    finish=st.builds(Finish, reason=st.sampled_from(["stop", "length", "tool_calls", "content_filter"])),
+    usage=st.builds(
+        Usage, prompt_tokens=st.integers(0, 9), completion_tokens=st.integers(0, 9), cached_tokens=st.integers(0, 9)
+    ),
+    places=st.lists(st.integers(min_value=0), max_size=10),
+)
+def test_what_is_encoded_is_decoded_back(
+    started: Started,
+    body: list[Event],
+    calls: list[tuple[str, str]],
+    finish: Finish,
+    usage: Usage,
+    places: list[int],
+) -> None:
+    begun: list[Event] = [ToolCallStart(index=at, id=id, name=name) for at, (id, name) in enumerate(calls)]
+    events: list[Event] = [started, *begun, *body, finish, usage]
+    client = encoder(include_usage=True)
+    stream = client.encode(events) + client.close()
+    chunks(stream)
+    edges = [0, *sorted({place % (len(stream) + 1) for place in places}), len(stream)]
+    decoder = OPENAI.decoder()
+    back = [event for start, stop in itertools.pairwise(edges) for event in decoder.feed(stream[start:stop])]
+    assert bare(back + decoder.close()) == [*events, Opaque(content=False)]
+
+    whole = OPENAI.encode_whole(REQUEST, events, id="x", created=1)
+    ChatCompletion.model_validate_json(whole, strict=True)
+    assert said(OPENAI.decode_whole(whole)) == said(events)
+
+
+def said(events: Sequence[Event]) -> tuple[Any, ...]:
+    """An answer as a reader sums it up."""
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    thought = "".join(event.text for event in events if isinstance(event, ReasoningDelta))
+    calls = {event.index: [event.id, event.name, ""] for event in events if isinstance(event, ToolCallStart)}
+    for event in events:
+        if isinstance(event, ToolCallDelta):
+            calls[event.index][2] += event.arguments
+    rest = [event for event in bare(events) if isinstance(event, Started | Finish | Usage)]
+    return text, thought, calls, rest
+
+
+def test_a_whole_answer_of_ours_has_every_choice() -> None:
+    events: list[Event] = [STARTED, TextDelta(text="a"), TextDelta(text="b", choice=1)]
+    events += [Finish(reason="stop"), Finish(reason="length", choice=1)]
+    whole = json.loads(OPENAI.encode_whole(REQUEST, events, id="x", created=1))
+    ChatCompletion.model_validate(whole, strict=True)
+    assert [choice["message"]["content"] for choice in whole["choices"]] == ["a", "b"]
+    assert [choice["finish_reason"] for choice in whole["choices"]] == ["stop", "length"]
+    assert "usage" not in whole
+
+
+def test_a_whole_answer_out_of_a_stream_is_written_anew() -> None:
+    events = OPENAI.decoder().feed((WIRE / "text.sse").read_bytes())
+    whole = json.loads(OPENAI.encode_whole(REQUEST, events, id="x", created=1))
+    assert (whole["id"], whole["choices"][0]["message"]["content"]) == ("chatcmpl-123", "Hello – wörld 🙂")  # noqa: RUF001
+    assert OPENAI.encode_whole(REQUEST, events[:1], id="x", created=1).startswith(b'{"id"')
+
+
+# -------------------------------------------------------------------------------------------------- takeover
+
+
+def test_after_a_takeover_it_is_still_one_answer() -> None:
+    client = encoder(include_usage=True)
+    first = (WIRE / "error.sse").read_bytes()
+    events = OPENAI.decoder().feed(first)
+    out = client.encode(events)
+    assert out == first.partition(b'data: {"error"')[0]
+    ours = client.encode([TAKEOVER])
+    assert ours == b": appliance takeover claude->local after=4 reason=broken\n\n"
+    ours += client.encode([STARTED, TextDelta(text="tence."), Finish(reason="stop")])
+    ours += client.encode([Usage(prompt_tokens=3, completion_tokens=9)]) + client.close()
+    found = chunks(ours)
+    assert {(chunk["id"], chunk["created"], chunk["model"]) for chunk in found} == {
+        ("chatcmpl-123", 1694268190, "gpt-4o-mini")
+    }
+    assert [chunk["choices"][0]["delta"] for chunk in found[:-1]] == [{"content": "tence."}, {}]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in found[:-1]] == [None, "stop"]
+    assert found[-1]["usage"]["total_tokens"] == 12
+    assert ours.endswith(b"\n\ndata: [DONE]\n\n")
+
+
+def test_a_second_cloud_of_the_dialect_speaks_under_the_names_of_the_first() -> None:
+    client = encoder(include_usage=True)
+    client.encode(OPENAI.decoder().feed((WIRE / "error.sse").read_bytes()))
+    second = OPENAI.decoder().feed((WIRE / "usage.sse").read_bytes())
+    out = client.encode([TAKEOVER, *second]) + client.close()
+    found = chunks(out)
+    assert {chunk["id"] for chunk in found} == {"chatcmpl-123"}
+    assert not any("role" in choice["delta"] for chunk in found for choice in chunk["choices"])
+    assert [choice["finish_reason"] for chunk in found for choice in chunk["choices"]] == [None, None, "length"]
+    assert [chunk["usage"] and chunk["usage"]["total_tokens"] for chunk in found] == [None, None, None, 1119]
+    assert out.count(b"[DONE]") == 1
+
+
+def test_a_chunk_without_a_word_from_a_second_cloud_is_renamed_too() -> None:
+    client = encoder()
+    client.encode([STARTED, TAKEOVER])
+    delta = {"role": "assistant", "refusal": "no"}
+    theirs = {"id": "b", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta}], "usage": None}
+    raw = b"data: " + json.dumps({**theirs, "choices": [{**theirs["choices"][0], "finish_reason": "stop"}]}).encode()
+    events = OPENAI.decoder().feed(raw + b"\n\n")
+    assert bare(events)[1:] == [Opaque(content=True), Finish(reason="stop")]
+    # The relay keeps a second `Started` to itself, and the bytes with it are then the next event's.
+    whole = [replace(events[1], wire=events[0].wire), events[2]]
+    (chunk,) = chunks(client.encode([*whole, Finish(reason="stop")]))
+    assert (chunk["id"], chunk["model"], chunk["created"]) == ("chatcmpl-1", "box", 7)
+    assert chunk["choices"] == [{"index": 0, "delta": {"refusal": "no"}, "finish_reason": "stop"}]
+
+
+def test_a_leg_that_is_the_first_to_begin_passes_untouched_even_after_a_takeover_mark() -> None:
+    stream = (WIRE / "text.sse").read_bytes()
+    client = encoder()
+    out = client.encode([replace(TAKEOVER, after=0), *OPENAI.decoder().feed(stream)]) + client.close()
+    assert out == b": appliance takeover claude->local after=0 reason=broken\n\n" + stream
+
+
+def test_an_answer_of_another_dialect_is_translated_and_its_wire_left_behind() -> None:
+    foreign, rest = Wire("anthropic", b"event: message_start\n\n"), Wire("anthropic", b"")
+    client = encoder()
+    out = client.encode(
+        [
+            replace(STARTED, wire=foreign),
+            TextDelta(text="a", wire=foreign),
+            Opaque(content=True, wire=foreign),
+            ReasoningDelta(text="b", wire=rest),
+            Finish(reason="stop", wire=foreign),
+        ]
+    )
+    assert b"message_start" not in out
+    assert [chunk["choices"][0]["delta"] for chunk in chunks(out)][1:] == [
+        {"content": "a"},
+        {"reasoning_content": "b"},
+        {},
+    ]
+
+
+# ------------------------------------------------------------------------------------------------- side words
+
+
+def test_still_here_is_a_comment() -> None:
+    assert encoder().keepalive() == b": keep-alive\n\n"
+    assert encoder().content_type == "text/event-stream"
+
+
+def test_after_an_error_nothing_follows() -> None:
+    client = encoder()
+    out = client.error(BackendError(Fault.BROKEN, "It broke."))
+    assert out == (
+        b'data: {"error":{"message":"It broke.","type":"server_error","param":null,"code":"upstream_broken"}}\n\n'
+    )
+    assert client.close() == b""
+
+
+def read_by_the_official_client(stream: bytes) -> str:
+    """The text that the openai package makes of a stream of ours."""
+    headers = {"content-type": "text/event-stream"}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=stream, headers=headers))
+    with httpx.Client(transport=transport) as http:
+        client = openai.OpenAI(api_key="x", base_url="http://box", http_client=http, max_retries=0)
+        stream_of = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], stream=True)
+        return "".join(chunk.choices[0].delta.content or "" for chunk in stream_of if chunk.choices)
+
+
+def test_the_official_client_does_not_notice_a_takeover() -> None:
+    client = encoder()
+    out = client.encode(OPENAI.decoder().feed((WIRE / "error.sse").read_bytes()))
+    out += client.keepalive() + client.encode([TAKEOVER, STARTED, TextDelta(text="tence."), Finish(reason="stop")])
+    assert read_by_the_official_client(out + client.close()) == "Half a sentence."
+
+
+def test_the_official_client_notices_an_error() -> None:
+    client = encoder()
+    out = client.encode([STARTED, TextDelta(text="a")]) + client.error(BackendError(Fault.BROKEN, "It broke."))
+    with pytest.raises(openai.APIError, match="It broke"):
+        read_by_the_official_client(out)

@@ -1,0 +1,236 @@
+"""The failing cloud breaks on the wire as it says: looked at from a bare socket, byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from appliance.drills.cloud import STORY, FailingCloud, Script
+from appliance.drills.faults import FAULTS, HEALTHY, OUTCOMES, CloudFault
+
+pytestmark = pytest.mark.live
+
+WAIT = 0.15
+
+
+def request(*, stream: bool, method: str = "POST", path: str = "/v1/chat/completions") -> bytes:
+    body = json.dumps({"model": "m", "stream": stream, "messages": []}).encode() if method == "POST" else b""
+    return f"{method} {path} HTTP/1.1\r\nHost: cloud\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def hear(cloud: FailingCloud, asked: bytes) -> tuple[bytes, str]:
+    """Everything that comes, and how it ended: "closed", "reset", "refused" or "open"."""
+    port = int(cloud.base_url.split(":")[2].partition("/")[0])
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return b"", "refused"
+    writer.write(asked)
+    heard = b""
+    try:
+        while True:
+            async with asyncio.timeout(WAIT):
+                data = await reader.read(65536)
+            if not data:
+                return heard, "closed"
+            heard += data
+    except TimeoutError:
+        return heard, "open"
+    except ConnectionResetError:
+        return heard, "reset"
+    finally:
+        writer.close()
+        try:
+            await writer.wait_closed()
+        except ConnectionError:
+            pass
+
+
+def on_the_wire(fault: CloudFault, *, stream: bool, **script: object) -> tuple[bytes, str, FailingCloud]:
+    async def play() -> tuple[bytes, str, FailingCloud]:
+        async with FailingCloud(fault.act, script=Script(**script)) as cloud:  # type: ignore[arg-type]
+            heard, end = await hear(cloud, request(stream=stream))
+        return heard, end, cloud
+
+    return asyncio.run(play())
+
+
+def body_of(heard: bytes) -> bytes:
+    """The body, out of its chunks if it has any; what is half there is left as it is."""
+    head, _, body = heard.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" not in head:
+        return body
+    found = b""
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        count = int(size or b"0", 16)
+        found, body = found + body[:count], body[count + 2 :]
+    return found
+
+
+@pytest.mark.parametrize("fault", [HEALTHY, *FAULTS.values()], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_is_on_record_is_what_was_sent(fault: CloudFault, stream: bool) -> None:
+    heard, end, cloud = on_the_wire(fault, stream=stream)
+    if end == "refused":
+        assert cloud.exchanges == []
+        return
+    (exchange,) = cloud.exchanges
+    assert body_of(heard) == bytes(exchange.sent)
+    pieces = []
+    for event in bytes(exchange.sent).split(b"\n\n")[:-1] if stream else []:
+        if event.startswith(b"data: {") and b'"content":' in event:
+            try:
+                pieces.append(json.loads(event[6:])["choices"][0]["delta"].get("content", ""))
+            except ValueError:
+                continue  # garbage on purpose
+    if stream:
+        assert "".join(pieces) == exchange.text
+    assert STORY.startswith(exchange.text)
+
+
+ENDS = {
+    "refused": ("refused", "refused"),
+    "black-hole": ("open", "open"),
+    "reset": ("reset", "reset"),
+    "pings": ("open", "open"),
+    "role-then-death": ("reset", "reset"),
+    "cut-reset": ("reset", "reset"),
+    "cut-close": ("closed", "closed"),
+    "stall": ("open", "open"),
+    "half-event": ("reset", "reset"),
+    "half-character": ("reset", "reset"),
+    "reset-after-finish": ("reset", "reset"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_connection_ends_as_the_fault_says(name: str, stream: bool) -> None:
+    heard, end, _ = on_the_wire(FAULTS[name], stream=stream)
+    assert end == ENDS[name][0 if stream else 1]
+    if name in ("black-hole", "reset"):
+        assert heard == b""
+    elif name == "cut-close" and stream:
+        assert not heard.endswith(b"0\r\n\r\n")
+
+
+def test_the_kinds_of_death_in_mid_answer_are_what_they_say() -> None:
+    bodies = {name: body_of(on_the_wire(FAULTS[name], stream=True)[0]) for name in FAULTS}
+    assert bodies["half-event"].split(b"\n\n")[-1].startswith(b"data: {")
+    with pytest.raises(UnicodeDecodeError, match="unexpected end of data"):
+        bodies["half-character"].decode()
+    assert b'finish_reason":"stop' not in bodies["no-finish"]
+    assert b'"stop"' in bodies["no-done"]
+    assert b"[DONE]" not in bodies["no-done"]
+    assert bodies["error-event"].split(b"\n\n")[-2].startswith(b'data: {"error":')
+    assert bodies["pings"].count(b": keep-alive\n\n") > 1
+    assert bodies["captive-portal"].startswith(b"<!doctype html>")
+    assert bodies["empty"] == b""
+
+
+def test_a_clean_end_without_a_finish_reason_is_a_clean_end_of_http() -> None:
+    heard, end, _ = on_the_wire(FAULTS["no-finish"], stream=True)
+    assert heard.endswith(b"0\r\n\r\n")
+    assert end == "open"  # the connection could be used again
+
+
+def test_a_whole_answer_that_breaks_off_had_promised_more() -> None:
+    heard, _, cloud = on_the_wire(FAULTS["cut-close"], stream=False)
+    head, _, body = heard.partition(b"\r\n\r\n")
+    promised = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+    assert 0 < len(body) < promised == len(cloud.exchanges[0].whole())
+
+
+def test_one_connection_carries_many_requests() -> None:
+    async def play() -> tuple[bytes, int]:
+        async with FailingCloud(HEALTHY.act) as cloud:
+            heard, _ = await hear(cloud, request(stream=False) * 3)
+            return heard, len(cloud.exchanges)
+
+    heard, count = asyncio.run(play())
+    assert (heard.count(b"HTTP/1.1 200"), count) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/v1/models", 200), ("GET", "/v1/nothing", 404), ("POST", "/", 404)]
+)
+def test_it_knows_its_routes(method: str, path: str, status: int) -> None:
+    async def play() -> bytes:
+        async with FailingCloud(HEALTHY.act) as cloud:
+            return (await hear(cloud, request(stream=False, method=method, path=path)))[0]
+
+    heard = asyncio.run(play())
+    assert heard.startswith(f"HTTP/1.1 {status} ".encode())
+    json.loads(body_of(heard))
+
+
+@pytest.mark.parametrize("name", ["black-hole", "stall", "pings", "late-pings", "garbage"])
+def test_a_client_that_leaves_is_noticed(name: str) -> None:
+    async def play() -> int:
+        async with FailingCloud(FAULTS[name].act) as cloud:
+            await hear(cloud, request(stream=True))
+            async with asyncio.timeout(5):
+                await cloud.departed.wait()
+            return cloud.left_early
+
+    assert asyncio.run(play()) == 1
+
+
+def test_a_client_that_stays_to_the_end_did_not_leave() -> None:
+    assert on_the_wire(HEALTHY, stream=True)[2].left_early == 0
+
+
+def test_nothing_outlives_it() -> None:
+    async def play(ask: Callable[[FailingCloud], Awaitable[object]]) -> int:
+        async with FailingCloud(FAULTS["black-hole"].act) as cloud:
+            await ask(cloud)
+        return cloud.open_connections + len(asyncio.all_tasks()) - 1
+
+    async def connect(cloud: FailingCloud) -> asyncio.StreamWriter:
+        port = int(cloud.base_url.split(":")[2].partition("/")[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request(stream=True))
+        while not cloud.exchanges:
+            await asyncio.sleep(0)
+        writer.transport.abort()
+        return writer
+
+    assert asyncio.run(play(connect)) == 0
+
+
+def test_it_fails_after_as_many_pieces_as_it_is_told() -> None:
+    for after in (1, 2, 9):
+        assert on_the_wire(FAULTS["cut-reset"], stream=True, after=after)[2].exchanges[0].text == "".join(
+            Script().pieces[:after]
+        )
+
+
+# ----------------------------------------------------------------------------------------------- the table
+
+
+def test_the_pieces_are_the_text_and_cut_words_in_two() -> None:
+    for text in (STORY, "", " ", "a  b\n", "\n\nx", "lighthouse"):
+        assert "".join(Script(text=text).pieces) == text
+    assert Script(text="lighthouse").pieces == ("lighth", "ouse")
+
+
+def test_the_story_has_a_character_of_several_bytes_to_be_cut() -> None:
+    assert any(len(character.encode()) > 1 for character in STORY)
+
+
+def test_names_and_words_are_fit_for_a_command_line() -> None:
+    for name, fault in FAULTS.items():
+        assert name == fault.name
+        assert name.replace("-", "").isalpha()
+        assert name.islower()
+        assert fault.says
+        assert {fault.streamed, fault.whole} <= set(OUTCOMES)
+
+
+def test_only_a_cloud_that_ends_well_has_no_reason() -> None:
+    for fault in FAULTS.values():
+        assert (fault.reason is None) == (fault.streamed == "cloud")

@@ -1,0 +1,220 @@
+"""A rehearsal on the user's own configuration: nothing real is touched, and the report tells the truth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import appliance.drills.run as drill
+from appliance.appliance import Appliance
+from appliance.config import Config, LocalConfig, TimeoutConfig, UpstreamConfig
+from appliance.core.chat import BackendError, Fault
+from appliance.drills.faults import FAULTS
+from appliance.store.store import Resolved
+from tests.fakes import KEY, ScriptedEngine, ScriptedLocal, configured
+
+REAL = UpstreamConfig(
+    name="openai",
+    base_url="http://127.0.0.1:9/v1",
+    key=KEY,
+    models=("gpt-*",),
+    headers=(("x-secret", KEY),),
+    proxy="http://127.0.0.1:9",
+)
+
+
+class Scripted(Appliance):
+    """An appliance whose box needs no weights."""
+
+    seen: list[Config]
+    local: ScriptedLocal
+
+    def __init__(self, config: Config, model: Resolved) -> None:
+        super().__init__(config, model)
+        self._local = self.local  # type: ignore[assignment]
+        self.engine = ScriptedEngine()  # type: ignore[assignment]
+
+    def reload(self, config: Config) -> tuple[str, ...]:
+        self.seen.append(config)
+        return super().reload(config)
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> type[Scripted]:
+    Scripted.seen, Scripted.local = [], ScriptedLocal()
+    monkeypatch.setattr(drill, "Appliance", Scripted)
+    return Scripted
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    model = tmp_path / "small.gguf"
+    model.write_bytes(b"GGUF" + bytes(4096))
+    timeouts = TimeoutConfig(first_content=0.3, stall=0.3, total=0.6)
+    return configured(tmp_path, local=LocalConfig(model=str(model)), upstreams=(REAL,), timeouts=timeouts)
+
+
+def run(config: Config, *names: str, **flags: bool) -> int:
+    return drill.main(
+        config, names, flags.get("list_only", False), flags.get("every", False), flags.get("as_json", False)
+    )
+
+
+@pytest.mark.live
+def test_every_drill_is_as_expected(
+    config: Config, scripted: type[Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, every=True, as_json=True) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["as_expected"] is True
+    assert [(one["drill"], one["asked"]) for one in report["rehearsals"]] == [
+        (name, asked) for name in FAULTS for asked in ("streamed", "whole")
+    ]
+    cut = next(one for one in report["rehearsals"] if one["drill"] == "cut-reset")
+    assert cut["cloud_characters"] > 20
+    assert cut["box_characters"] == len(scripted.local.text)
+    assert cut["finish_reasons"] == ["stop"]
+    assert 0 < cut["silence_ms"] < 5000
+    assert cut["takeovers"] == [f"openai->local after={cut['cloud_characters']} reason=broken"]
+    assert cut["headers"]["x-appliance-served-by"] == "openai"
+
+
+@pytest.mark.live
+def test_no_real_cloud_no_key_and_no_file_of_the_user_is_used(config: Config, scripted: type[Scripted]) -> None:
+    assert run(config, "cut-reset") == 0
+    for seen in scripted.seen:
+        (upstream,) = seen.upstreams
+        assert upstream.base_url != REAL.base_url
+        assert (upstream.key, upstream.headers, upstream.proxy, upstream.ca) == (None, (), None, None)
+        assert (upstream.name, upstream.models) == (REAL.name, REAL.models)
+        assert seen.paths.state != config.paths.state
+        assert not seen.paths.state.exists()
+
+
+@pytest.mark.live
+def test_what_is_not_as_expected_is_said_and_is_exit_code_1(
+    config: Config, scripted: type[Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = BackendError(Fault.SERVER, "The local model failed.", status=500)
+    scripted.local.fails = [(2, broken), (0, broken)]
+    assert run(config, "cut-reset") == 1
+    said = capsys.readouterr().out
+    assert "The local model failed.; the answer ended 0 times" in said
+    assert "WRONG" in said
+    assert "2 of 2 answers were not what an application should see (cut-reset)" in said
+
+
+@pytest.mark.live
+def test_the_table_can_be_read_and_ends_in_one_line_that_sums_it_up(
+    config: Config, scripted: type[Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, "refused", "stall") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == "drill asked what the application saw cloud box ends silence why".split()
+    assert lines[1].startswith("refused  streamed  answered by the box")
+    assert lines[3].startswith("stall    streamed  begun by the cloud, continued by the box")
+    assert all(line.endswith("ok") for line in lines[1:5])
+    assert lines[-2].startswith("* The limits for silence are shortened")
+    assert lines[-1].startswith("All 4 answers were what an application should see")
+    assert lines[-1].endswith("small in place of openai.")
+    assert max(map(len, lines)) < 180
+
+
+@pytest.mark.live
+def test_several_clouds_fail_together(config: Config, scripted: type[Scripted]) -> None:
+    second = replace(REAL, name="second", prefill=True)
+    assert run(replace(config, upstreams=(REAL, second)), "cut-reset", "server-error", "bad-request") == 0
+
+
+@pytest.mark.live
+def test_without_a_cloud_one_is_made_up_and_that_is_said(
+    config: Config, scripted: type[Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(replace(config, upstreams=()), "refused") == 0
+    assert "No cloud is configured; one was made up" in capsys.readouterr().out
+
+
+@pytest.mark.live
+def test_the_failures_on_purpose_are_not_in_the_log(
+    config: Config, scripted: type[Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(config, "wrong-key", "server-error")
+    assert capsys.readouterr().err.splitlines() == ["drill: loading small", "drill: wrong-key", "drill: server-error"]
+
+
+@pytest.mark.live
+def test_with_the_real_model_the_words_go_on(
+    tmp_path: Path, starter_gguf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = LocalConfig(model=str(starter_gguf), context=512, slots=1)
+    real = configured(tmp_path, local=local, upstreams=(REAL,), timeouts=TimeoutConfig())
+    assert run(real, "cut-reset", "half-character", "server-error", as_json=True) == 0
+    for one in json.loads(capsys.readouterr().out)["rehearsals"]:
+        assert one["box_characters"] > 0
+
+
+@pytest.mark.live
+def test_a_model_that_cannot_be_loaded_is_exit_code_64(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(config, "refused") == 64
+    assert capsys.readouterr().err.splitlines()[-1].startswith("No rehearsal without the local model: ")
+
+
+# ---------------------------------------------------------------------------------------------- decisions
+
+
+def test_a_model_that_is_not_there_is_exit_code_64(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    gone = replace(config, local=LocalConfig(model="/nowhere/none.gguf"))
+    assert run(gone, "refused") == 64
+    assert "/nowhere/none.gguf" in capsys.readouterr().err
+
+
+def test_an_unknown_drill_is_exit_code_2_with_a_suggestion(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(config, "cut-rest") == 2
+    assert capsys.readouterr().err == "There is no drill 'cut-rest'; did you mean cut-reset?\n"
+    assert run(config, "qqqq") == 2
+    assert "--list" in capsys.readouterr().err
+
+
+def test_the_list_names_every_drill(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(config, list_only=True) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(FAULTS)
+    assert run(config, list_only=True, as_json=True) == 0
+    listed: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in listed] == list(FAULTS)
+
+
+def test_without_a_name_it_is_a_handful() -> None:
+    assert tuple(fault.name for fault in drill.chosen(())) == drill.HANDFUL
+    assert 4 < len(drill.HANDFUL) < 10
+    assert {fault.streamed for fault in drill.chosen(())} >= {"box", "continued", "caller"}
+
+
+@pytest.mark.parametrize(
+    ("models", "aliases", "asked"),
+    [
+        (("*",), (), "drill"),
+        (("gpt-*",), (), "gpt-drill"),
+        (("gpt-4.1",), (), "gpt-4.1"),
+        (("o?",), (), "ox"),
+        ((), (("fast-*", "gpt-mini"),), "fast-drill"),
+        (("[ab]",), (), None),
+        (("[ab]", "gpt-*"), (), "gpt-drill"),
+    ],
+)
+def test_the_model_asked_for_is_one_that_the_first_cloud_wants(
+    models: tuple[str, ...], aliases: tuple[tuple[str, str], ...], asked: str | None
+) -> None:
+    assert drill.asked_model([replace(REAL, models=models, aliases=aliases)]) == asked
+
+
+def test_limits_are_only_ever_shortened() -> None:
+    usual = drill.shorter(TimeoutConfig(), tok_s=48.0)
+    assert (usual.first_content, usual.stall, usual.total) == (1.0, 1.0, 4.0)
+    tight = TimeoutConfig(connect=0.1, first_content=0.2, stall=0.3, total=0.4)
+    assert drill.shorter(tight, tok_s=48.0) == tight
+    assert drill.shorter(TimeoutConfig(), tok_s=0.01).total == drill.LONGEST_WAIT

@@ -1,0 +1,150 @@
+"""The judge of a rehearsal lets nothing pass that an application would mind."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from appliance.drills.application import Heard
+from appliance.drills.cloud import Asked, Exchange, Script
+from appliance.drills.faults import FAULTS, HEALTHY
+from appliance.drills.verdict import judge
+
+ID = {"x-appliance-request-id": "r"}
+CONTINUED = Heard(
+    status=200,
+    headers={**ID, "x-appliance-served-by": "cloud"},
+    text="The keeper and the box",
+    finishes=("stop",),
+    ids=("chatcmpl-1",),
+    takeovers=("cloud->local after=10 reason=broken",),
+    dones=1,
+)
+BOX = Heard(
+    status=200,
+    headers={**ID, "x-appliance-served-by": "local", "x-appliance-fallback": "server"},
+    text="The box",
+    finishes=("stop",),
+    ids=("chatcmpl-1",),
+    dones=1,
+)
+CLOUD = replace(BOX, headers={**ID, "x-appliance-served-by": "cloud"}, text="The keeper")
+OWN = Heard(status=400, headers=ID, body=b'{"error": {}}', errors=("no",))
+
+
+def exchange(text: str = "The keeper", sent: bytes = b"") -> Exchange:
+    found = Exchange(
+        Asked(method="POST", path="/", headers=(), body=b""),
+        Script(),
+        asyncio.StreamReader.__new__(asyncio.StreamReader),
+        asyncio.StreamWriter.__new__(_Nowhere),
+    )
+    found.text = text
+    found.sent += sent
+    return found
+
+
+class _Nowhere(asyncio.StreamWriter):
+    """A writer that was never opened, and so has nothing to close."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __del__(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "heard", "said"),
+    [("cut-reset", CONTINUED, "The keeper"), ("server-error", BOX, ""), ("healthy", CLOUD, "The keeper")],
+)
+def test_what_is_right_is_without_complaint(name: str, heard: Heard, said: str) -> None:
+    fault = {**FAULTS, "healthy": HEALTHY}[name]
+    assert judge(fault, heard, [exchange(said)], stream=True) == ()
+
+
+def test_the_callers_own_mistake_is_without_complaint_if_it_is_the_clouds_own_words() -> None:
+    assert judge(FAULTS["bad-request"], OWN, [exchange("", b'{"error": {}}')], stream=True) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"status": 500}, "the status is 500"),
+        ({"status": 0}, "there was no answer"),
+        ({"errors": ("the connection broke: ReadError",)}, "the connection broke: ReadError"),
+        ({"finishes": ()}, "the answer ended 0 times"),
+        ({"finishes": ("stop", "stop")}, "the answer ended 2 times"),
+        ({"dones": 0}, "[DONE] came 0 times"),
+        ({"dones": 2}, "[DONE] came 2 times"),
+        ({"ids": ("a", "b")}, "the answer changed its id"),
+        ({"headers": {"x-appliance-served-by": "cloud"}}, "the answer has no x-appliance-request-id"),
+        (
+            {"text": "The keep and the box"},
+            "of the cloud's 10 characters only the first 8 arrived as they were",
+        ),
+        ({"text": "The keep"}, "of the cloud's 10 characters only the first 8 arrived as they were"),
+        ({"takeovers": ()}, "the takeover is announced as ''"),
+        (
+            {"takeovers": ("cloud->local after=9 reason=broken",)},
+            "the takeover is announced as 'cloud->local after=9 reason=broken'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_continued_answer_is_said(change: dict[str, Any], complaint: str) -> None:
+    heard = replace(CONTINUED, **change)
+    assert complaint in judge(FAULTS["cut-reset"], heard, [exchange()], stream=True)
+
+
+def test_a_cloud_that_said_nothing_has_not_begun_anything() -> None:
+    assert "the cloud had said nothing" in judge(FAULTS["cut-reset"], CONTINUED, [exchange("")], stream=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"headers": {**ID, "x-appliance-served-by": "cloud", "x-appliance-fallback": "server"}}, "served by cloud"),
+        ({"headers": {**ID, "x-appliance-served-by": "local"}}, "the reason is None instead of server"),
+        ({"text": ""}, "the answer is empty"),
+    ],
+)
+def test_what_is_wrong_with_an_answer_of_the_box_is_said(change: dict[str, Any], complaint: str) -> None:
+    assert judge(FAULTS["server-error"], replace(BOX, **change), [exchange("")], stream=True) == (complaint,)
+
+
+@pytest.mark.parametrize(
+    "change", [{"text": "The keeper."}, {"headers": BOX.headers}, {"headers": {**ID, "x-appliance-served-by": "local"}}]
+)
+def test_what_is_wrong_with_an_answer_of_the_cloud_is_said(change: dict[str, Any]) -> None:
+    complaints = judge(HEALTHY, replace(CLOUD, **change), [exchange()], stream=True)
+    assert complaints == ("it is not the cloud's answer",)
+
+
+@pytest.mark.parametrize(
+    ("change", "count", "complaint"),
+    [
+        ({"body": b'{"error":{}}'}, 1, "the cloud's words were changed on the way"),
+        ({"status": 500}, 1, "the status is 500"),
+        ({"headers": {**ID, "x-appliance-fallback": "server"}}, 1, "somebody else was asked"),
+        ({}, 2, "2 clouds were asked instead of one"),
+        ({}, 0, "0 clouds were asked instead of one"),
+    ],
+)
+def test_what_is_wrong_with_the_callers_own_mistake_is_said(change: dict[str, Any], count: int, complaint: str) -> None:
+    exchanges = [exchange("", b'{"error": {}}') for _ in range(count)]
+    assert judge(FAULTS["bad-request"], replace(OWN, **change), exchanges, stream=True) == (complaint,)
+
+
+def test_a_whole_answer_needs_no_done() -> None:
+    assert (
+        judge(
+            FAULTS["cut-reset"],
+            replace(BOX, headers={**BOX.headers, "x-appliance-fallback": "broken"}, dones=0),
+            [exchange("")],
+            stream=False,
+        )
+        == ()
+    )

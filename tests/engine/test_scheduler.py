@@ -1,0 +1,144 @@
+"""Random days at the counter: every slot comes back, everybody ends once, nobody takes more than the budget."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from appliance.engine.scheduler import Scheduler, Share, pace
+
+
+class Day(RuleBasedStateMachine):
+    @initialize(slots=st.integers(1, 4), queue=st.integers(0, 4))
+    def open(self, slots: int, queue: int) -> None:
+        self.slots, self.queue = slots, queue
+        self.scheduler = Scheduler(slots=slots, queue=queue)
+        self.known: dict[int, int] = {}
+        self.computed: dict[int, int] = {}
+        self.slot_of: dict[int, int] = {}
+        self.waiting: list[int] = []
+        self.next = 1
+
+    @rule(tokens=st.integers(1, 100))
+    def come(self, tokens: int) -> None:
+        id, self.next = self.next, self.next + 1
+        taken = self.scheduler.admit(id, tokens)
+        free = self.slots - len(self.slot_of)
+        assert taken == (len(self.waiting) < self.queue + free)
+        if taken:
+            self.waiting.append(id)
+            self.known[id], self.computed[id] = tokens, 0
+
+    @rule()
+    def seat(self) -> None:
+        for id, slot in self.scheduler.seat():
+            assert id == self.waiting.pop(0), "first come, first served"
+            assert slot not in self.slot_of.values()
+            self.slot_of[id] = slot
+        assert not self.waiting or len(self.slot_of) == self.slots
+
+    @rule(extra=st.integers(1, 40), grow=st.booleans())
+    def work(self, extra: int, grow: bool) -> None:
+        budget = self.slots + extra
+        plan = self.scheduler.plan(budget)
+        assert sum(share.count for share in plan) <= budget
+        behind = {id: self.known[id] - self.computed[id] for id in self.slot_of}
+        assert {share.id for share in plan} == {id for id, late in behind.items() if late}, "nobody is left out"
+        for share in plan:
+            assert share.slot == self.slot_of[share.id]
+            assert share.start == self.computed[share.id]
+            assert 1 <= share.count <= behind[share.id]
+            self.scheduler.computed(share.id, share.count)
+            self.computed[share.id] += share.count
+            if grow and self.computed[share.id] == self.known[share.id]:
+                self.known[share.id] += 1
+                self.scheduler.know(share.id, self.known[share.id])
+
+    @precondition(lambda self: self.slot_of)
+    @rule(pick=st.randoms(use_true_random=False))
+    def roll_back(self, pick: random.Random) -> None:
+        id = pick.choice(sorted(self.slot_of))
+        to = pick.randint(1, self.known[id])
+        self.known[id], self.computed[id] = to, min(self.computed[id], to)
+        self.scheduler.know(id, to)
+
+    @precondition(lambda self: self.known)
+    @rule(pick=st.randoms(use_true_random=False))
+    def end(self, pick: random.Random) -> None:
+        id = pick.choice(sorted(self.known))
+        assert self.scheduler.end(id) == self.slot_of.pop(id, None)
+        if id in self.waiting:
+            self.waiting.remove(id)
+        del self.known[id], self.computed[id]
+        with pytest.raises(KeyError):
+            self.scheduler.end(id)
+
+    @invariant()
+    def counts_are_right(self) -> None:
+        if hasattr(self, "scheduler"):
+            assert (self.scheduler.busy, self.scheduler.waiting) == (len(self.slot_of), len(self.waiting))
+            assert set(self.scheduler) == set(self.known)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        for id in list(self.scheduler):
+            self.scheduler.end(id)
+        for id in range(10_000, 10_000 + self.slots):
+            assert self.scheduler.admit(id, 1)
+            self.scheduler.seat()
+        assert self.scheduler.busy == self.slots, "every slot came back"
+
+
+TestDay = Day.TestCase
+TestDay.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def seated(slots: int, *tokens: int) -> Scheduler:
+    scheduler = Scheduler(slots=slots, queue=0)
+    for id, count in enumerate(tokens):
+        assert scheduler.admit(id, count)
+    scheduler.seat()
+    return scheduler
+
+
+def shares(plan: list[Share]) -> dict[int, int]:
+    return {share.id: share.count for share in plan}
+
+
+def test_who_is_one_token_behind_comes_before_who_is_many() -> None:
+    assert shares(seated(4, 500, 1, 1, 500).plan(12)) == {0: 5, 1: 1, 2: 1, 3: 5}
+
+
+def test_a_short_prompt_is_not_delayed_by_a_long_one() -> None:
+    assert shares(seated(2, 4000, 20).plan(66)) == {0: 46, 1: 20}
+
+
+def test_a_request_that_is_fully_computed_is_left_alone() -> None:
+    scheduler = seated(1, 5)
+    scheduler.computed(0, 5)
+    assert scheduler.plan(10) == []
+
+
+def test_a_budget_that_could_starve_somebody_is_refused() -> None:
+    with pytest.raises(ValueError, match="larger than the number of slots"):
+        seated(2, 1, 1).plan(2)
+
+
+def test_what_was_not_planned_cannot_be_computed() -> None:
+    with pytest.raises(ValueError, match="5 tokens behind"):
+        seated(1, 5).computed(0, 6)
+
+
+@given(st.none() | st.floats(0, 1e9))
+def test_the_pace_stays_within_its_bounds(speed: float | None) -> None:
+    assert 16 <= pace(speed) <= 512
+
+
+@pytest.mark.parametrize(("speed", "tokens"), [(10.0, 16), (300.0, 60), (1000.0, 200), (1e6, 512)])
+def test_the_pace_is_a_fifth_of_a_second_of_prefill(speed: float, tokens: int) -> None:
+    assert pace(speed) == tokens

@@ -1,0 +1,289 @@
+"""The stage for tests on real sockets: clouds that fail, a box that follows a script, and between them the real server.
+
+Everything runs on one event loop in a thread of its own, so that a test can be plain code: synchronous clients, raw
+sockets, official SDKs. `Stage.call` reaches into that loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import httpx
+import uvicorn
+import uvloop
+
+from appliance.appliance import Appliance
+from appliance.config import (
+    BreakerConfig,
+    Config,
+    LocalConfig,
+    PathsConfig,
+    ServerConfig,
+    TimeoutConfig,
+    UpstreamConfig,
+)
+from appliance.core.chat import BackendError, ChatRequest, Event, Finish, Started, TextDelta, Usage
+from appliance.drills.application import Heard, ask
+from appliance.drills.cloud import Act, FailingCloud, Script
+from appliance.server.routes import build
+from appliance.store.store import Resolved
+
+PATIENCE = 20.0
+"""Seconds after which a test gives up on something that should have happened."""
+
+BODY: Mapping[str, Any] = {
+    "model": "gpt-test",
+    "messages": [{"role": "user", "content": "Tell me about the lighthouse."}],
+    "max_tokens": 64,
+}
+
+KEY = "sk-of-the-box-0123456789"
+QUICK = TimeoutConfig(connect=2.0, first_content=0.4, stall=0.4, total=0.8)
+"""Short enough to wait for, for faults that only waiting tells."""
+PATIENT = TimeoutConfig(connect=2.0, first_content=PATIENCE, stall=PATIENCE, total=PATIENCE)
+
+T = TypeVar("T")
+
+
+class ScriptedLocal:
+    """The box as a backend, without a model: it says `pieces`, and keeps what it was asked."""
+
+    name = "local"
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = pieces or (" and", " the box", " went on: caf", "é 🌊", " to the end.")
+        self.asked: list[ChatRequest] = []
+        self.running = 0
+        self.hold: asyncio.Event | None = None
+        """While it is there and not set, the box says its first piece and then waits."""
+        self.fails: list[tuple[int, BackendError]] = []
+        """For the next answers, one each: after how many pieces they fail, and how."""
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    async def stream(self, request: ChatRequest, model: str) -> AsyncGenerator[Sequence[Event], None]:
+        self.asked.append(request)
+        self.running += 1
+        end, error = self.fails.pop(0) if self.fails else (len(self.pieces), None)
+        try:
+            yield [Started(id="", model=model, created=0)]
+            for at, piece in enumerate(self.pieces[:end]):
+                if at == 1 and self.hold is not None:
+                    await self.hold.wait()
+                yield [TextDelta(text=piece)]
+            if error is not None:
+                raise error
+            yield [Finish(reason="stop"), Usage(prompt_tokens=9, completion_tokens=len(self.pieces))]
+        finally:
+            self.running -= 1
+
+
+class ScriptedEngine:
+    """As much of the engine's process as the rest of the service looks at; no process."""
+
+    state = "ready"
+    pid = None
+    restarts = 0
+    progress = 1.0
+    failure = None
+    ready = SimpleNamespace(
+        slots=4,
+        context=4096,
+        threads=2,
+        gpu_layers=0,
+        layers=30,
+        gpu_offload=False,
+        tok_s=50.0,
+        load_s=0.1,
+    )
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    async def wait_ready(self) -> None:
+        pass
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals of the process alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Stage:
+    """A running appliance; `url` is where its clients find it."""
+
+    def __init__(self, *, model: Resolved | None, config: Config, local: ScriptedLocal | None) -> None:
+        self.config = config
+        self.clouds: tuple[FailingCloud, ...] = ()
+        self._model = model or Resolved(path=Path("nowhere.gguf"), template=None, name="starter")
+        self._scripted = local
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._open = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, name="stage")
+
+    # ------------------------------------------------------------------------------------------------ for tests
+
+    @property
+    def cloud(self) -> FailingCloud:
+        return self.clouds[0]
+
+    @property
+    def local(self) -> ScriptedLocal:
+        assert self._scripted is not None
+        return self._scripted
+
+    def play(self, *acts: Act | None, script: Script | None = None, **changes: Any) -> None:
+        """From now on there is one new cloud for each of `acts`, and all breakers are new.
+
+        `changes` are fields of the configuration (`timeouts`, `breaker`), or of every upstream.
+        """
+        self.call(self._play(acts, script or Script(), changes))
+
+    def call(self, awaitable: Awaitable[T]) -> T:
+        """Run `awaitable` on the stage's loop."""
+        assert self._loop is not None
+
+        async def bounded() -> T:
+            async with asyncio.timeout(PATIENCE):
+                return await awaitable
+
+        return asyncio.run_coroutine_threadsafe(bounded(), self._loop).result()
+
+    def ask(self, *, stream: bool = True, headers: Mapping[str, str] | None = None, **fields: Any) -> Heard:
+        """One chat request, and everything that came back."""
+        return self.call(self.asking(stream=stream, headers=headers, **fields))
+
+    async def asking(self, *, stream: bool = True, headers: Mapping[str, str] | None = None, **fields: Any) -> Heard:
+        """`ask`, from inside the stage's loop."""
+        return await ask(self._client, {**BODY, "stream": stream, **fields}, headers=headers)
+
+    def now(self) -> float:
+        """The time on the stage's clock."""
+        assert self._loop is not None
+        return self._loop.time()
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.call(self._client.get(path, **options))
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self.call(self._client.post(path, **options))
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for something that has no event of its own."""
+        self.call(_until(holds))
+
+    # ------------------------------------------------------------------------------------------------- the loop
+
+    @contextmanager
+    def running(self) -> Iterator[Stage]:
+        self._thread.start()
+        try:
+            self._open.wait()
+            if self._failure is None:
+                yield self
+        finally:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._over.set)
+            self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _main(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._run())
+        except BaseException as error:  # whatever it is, it belongs to the test
+            self._failure = error
+        finally:
+            self._open.set()
+
+    async def _run(self) -> None:
+        self._over = asyncio.Event()
+        self.appliance = Appliance(self.config, self._model)
+        if self._scripted is not None:
+            self.appliance._local = self._scripted  # type: ignore[assignment]
+            self.appliance.engine = ScriptedEngine()  # type: ignore[assignment]
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server = _Server(
+            uvicorn.Config(
+                build(self.appliance),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="on",
+                timeout_graceful_shutdown=5,
+            )
+        )
+        async with AsyncExitStack() as self._stack, asyncio.TaskGroup() as group:
+            self._client = await self._stack.enter_async_context(httpx.AsyncClient(base_url=self.url, timeout=PATIENCE))
+            serving = group.create_task(server.serve(sockets=[listener]))
+            await _until(lambda: server.started or serving.done())
+            self._loop = asyncio.get_running_loop()
+            self._open.set()
+            await self._over.wait()
+            server.should_exit = True
+
+    async def _play(self, acts: Sequence[Act | None], script: Script, changes: dict[str, Any]) -> None:
+        sections = {name: changes.pop(name) for name in ("timeouts", "breaker") if name in changes}
+        clouds = [await self._stack.enter_async_context(FailingCloud(act, script=script)) for act in acts]
+        names = ["cloud", "second", "third"]
+        upstreams = tuple(
+            UpstreamConfig(**{"name": name, "base_url": cloud.base_url, "key": KEY, **changes})
+            for name, cloud in zip(names, clouds, strict=False)
+        )
+        self.clouds = tuple(clouds)
+        self.appliance.reload(replace(self.config, upstreams=upstreams, **sections))
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110 - somebody else's state
+            await asyncio.sleep(0.002)
+
+
+def configured(home: Path, **sections: Any) -> Config:
+    """A configuration without any cloud, for clouds to be played on."""
+    given: dict[str, Any] = {
+        "server": ServerConfig(),
+        "local": LocalConfig(),
+        "upstreams": (),
+        "timeouts": PATIENT,
+        "breaker": BreakerConfig(),
+        "paths": PathsConfig(state=home / "state", cache=home / "cache", models=home / "models"),
+        "source": None,
+    }
+    return Config(**{**given, **sections})
+
+
+@contextmanager
+def stage(home: Path, *, local: ScriptedLocal | None = None, **sections: Any) -> Iterator[Stage]:
+    """A stage with a scripted box."""
+    with Stage(model=None, config=configured(home, **sections), local=local or ScriptedLocal()).running() as running:
+        yield running
+
+
+@contextmanager
+def real_stage(home: Path, gguf: Path, **sections: Any) -> Iterator[Stage]:
+    """A stage with the real engine; it is ready."""
+    model = Resolved(path=gguf, template=None, name="starter")
+    with Stage(model=model, config=configured(home, **sections), local=None).running() as running:
+        running.call(running.appliance.engine.wait_ready())
+        yield running

@@ -1,0 +1,479 @@
+"""The configuration: what is accepted, and the one sentence that refuses the rest."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from appliance.config import (
+    BreakerConfig,
+    Config,
+    ConfigError,
+    LocalConfig,
+    PathsConfig,
+    ServerConfig,
+    TimeoutConfig,
+    UpstreamConfig,
+    default_paths,
+    find_line,
+    listening_at,
+    load_config,
+    places,
+)
+from appliance.settings import SECTIONS, Key, Later
+
+CLOUD = '[[upstream]]\nname = "a"\nbase_url = "https://a.example/v1"\n'
+
+
+def load(tmp_path: Path, text: str, **environ: str) -> Config:
+    path = tmp_path / "appliance.toml"
+    path.write_text(text)
+    return load_config(path, {"HOME": str(tmp_path), **environ})
+
+
+def refusal(tmp_path: Path, text: str, **environ: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, **environ)
+    return str(caught.value).replace(str(tmp_path) + "/", "")
+
+
+def test_an_empty_file_gives_every_default(tmp_path: Path) -> None:
+    config = load(tmp_path, "")
+    assert config == Config(
+        server=ServerConfig(),
+        local=LocalConfig(),
+        upstreams=(),
+        timeouts=TimeoutConfig(),
+        breaker=BreakerConfig(),
+        paths=PathsConfig(
+            state=tmp_path / ".local/state/appliance",
+            cache=tmp_path / ".cache/appliance",
+            models=tmp_path / ".local/share/appliance/models",
+        ),
+        source=tmp_path / "appliance.toml",
+    )
+
+
+def test_every_key_arrives_where_it_belongs(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("-")
+    config = load(
+        tmp_path,
+        """
+        [server]
+        host = "::1"
+        port = 9000
+        origins = ["https://app.example", "http://localhost:3000"]
+        [local]
+        model = "m/tiny.gguf"
+        context = 512
+        slots = 2
+        gpu_layers = 3
+        threads = 1
+        kv_type = "q8_0"
+        mlock = true
+        standby = "cold"
+        queue = 0
+        overflow = "refuse"
+        unload_after = 0
+        [[upstream]]
+        name = "one"
+        api = "openai"
+        base_url = "https://one.example/v1/"
+        key = "env:ONE"
+        models = ["gpt-*"]
+        aliases = { "claude-*" = "gpt-5", big = "gpt-5-pro" }
+        prefill = true
+        context = 128000
+        headers = { X-Team = "blue" }
+        proxy = "http://me:secret@proxy.example:3128"
+        ca = "ca.pem"
+        watch_whole = false
+        hedge = false
+        [[upstream]]
+        name = "two"
+        base_url = "http://127.0.0.1:9999"
+        [timeouts]
+        connect = 1
+        first_content = 2.5
+        stall = "auto"
+        total = 60
+        [breaker]
+        failures = 5
+        cooldown = 1.5
+        probe_interval = 7
+        [privacy]
+        redact = "off"
+        store_text = false
+        [paths]
+        state = "~/s"
+        cache = "c"
+        models = "/m"
+        """,
+        ONE="sk-one",
+    )
+    assert config.server == ServerConfig(
+        host="::1", port=9000, origins=("https://app.example", "http://localhost:3000")
+    )
+    assert config.local == LocalConfig(
+        model=str(tmp_path / "m/tiny.gguf"),
+        context=512,
+        slots=2,
+        gpu_layers=3,
+        threads=1,
+        kv_type="q8_0",
+        mlock=True,
+        queue=0,
+        overflow="refuse",
+    )
+    assert config.upstreams == (
+        UpstreamConfig(
+            name="one",
+            base_url="https://one.example/v1",
+            key="sk-one",
+            models=("gpt-*",),
+            aliases=(("claude-*", "gpt-5"), ("big", "gpt-5-pro")),
+            prefill=True,
+            context=128000,
+            headers=(("x-team", "blue"),),
+            proxy="http://me:secret@proxy.example:3128",
+            ca=tmp_path / "ca.pem",
+        ),
+        UpstreamConfig(name="two", base_url="http://127.0.0.1:9999"),
+    )
+    assert config.timeouts == TimeoutConfig(connect=1.0, first_content=2.5, stall="auto", total=60.0)
+    assert config.breaker == BreakerConfig(failures=5, cooldown=1.5, probe_interval=7.0)
+    assert config.paths == PathsConfig(state=tmp_path / "s", cache=tmp_path / "c", models=Path("/m"))
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("server", ServerConfig),
+        ("local", LocalConfig),
+        ("upstream", UpstreamConfig),
+        ("timeouts", TimeoutConfig),
+        ("breaker", BreakerConfig),
+        ("paths", PathsConfig),
+    ],
+)
+def test_the_table_of_keys_and_the_values_name_the_same(section: str, values: type) -> None:
+    known = {key for key, rule in SECTIONS[section].items() if isinstance(rule, Key)}
+    assert known == {field.name for field in fields(values)}
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+WRONG = {
+    "[server]\nprot = 1": 'appliance.toml, line 2: [server] has no key "prot"; did you mean "port"?',
+    "[sever]\nport = 1": 'appliance.toml, line 1: there is no section "sever"; did you mean "server"?',
+    "\nxyz = 1": 'appliance.toml, line 2: there is no section "xyz"; it knows '
+    "breaker, local, paths, privacy, server, timeouts, upstream.",
+    "[server]\n\n# so\nport = '80'": 'appliance.toml, line 4: server.port is "80", but it must be a whole number '
+    "from 0 to 65535.",
+    "[server]\nport = 70000": "appliance.toml, line 2: server.port is 70000, but it must be a whole number "
+    "from 0 to 65535.",
+    "[server]\nport = true": "appliance.toml, line 2: server.port is true, but it must be a whole number "
+    "from 0 to 65535.",
+    "server.port = 1.5": "appliance.toml, line 1: server.port is 1.5, but it must be a whole number from 0 to 65535.",
+    "server = 3": "appliance.toml, line 1: server is 3, but it must be a table that begins with [server].",
+    '[server]\nhost = "0.0.0.0"': 'appliance.toml, line 2: server.host is "0.0.0.0", which others can reach, and '
+    'client keys, which it would need, are not in this version yet; it must be "127.0.0.1", "::1" or "localhost".',
+    '[server]\norigins = ["*"]': "appliance.toml, line 2: server.origins is a list, but it must be a list of web "
+    'origins like "https://example.org", without path and without "*".',
+    '[server]\ntls_cert = "x"': "appliance.toml, line 2: server.tls_cert is not in this version yet; remove it.",
+    '[server]\nsocket = "x"': "appliance.toml, line 2: server.socket is not in this version yet; remove it.",
+    "[local]\ncontext = 255": "appliance.toml, line 2: local.context is 255, but it must be a whole number of at "
+    "least 256.",
+    '[local]\ncontext = "auto"': 'appliance.toml, line 2: local.context is "auto", which is not in this version yet; '
+    "it must be a whole number of at least 256.",
+    "[local]\nthreads = 0": "appliance.toml, line 2: local.threads is 0, but it must be a whole number of at least 1 "
+    'or "auto".',
+    '[local]\nkv_type = "q5"': 'appliance.toml, line 2: local.kv_type is "q5", but it must be "f16" or "q8_0" or '
+    '"q4_0".',
+    "[local]\nmlock = 1": "appliance.toml, line 2: local.mlock is 1, but it must be true or false.",
+    '[local]\nmodel = ""': 'appliance.toml, line 2: local.model is "", but it must be the name of a model of the '
+    "catalog or the path of a .gguf file.",
+    '[local]\nstandby = "auto"': "appliance.toml, line 2: local.standby is not in this version yet; remove it.",
+    "[local]\nunload_after = 60": "appliance.toml, line 2: local.unload_after is not in this version yet; remove it.",
+    "[local]\nunload_after = false": "appliance.toml, line 2: local.unload_after is not in this version yet; "
+    "remove it.",
+    '[local]\nembedding_model = "x"': "appliance.toml, line 2: local.embedding_model is not in this version yet; "
+    "remove it.",
+    '[privacy]\nredact = "local"': "appliance.toml, line 2: privacy.redact is not in this version yet; remove it.",
+    "[privacy]\nstore_text = true": "appliance.toml, line 2: privacy.store_text is not in this version yet; remove it.",
+    '[upstream]\nname = "a"': "appliance.toml, line 1: upstream must begin with [[upstream]], in double brackets.",
+    '[[upstream]]\nname = "a"': "appliance.toml, line 1: upstream.base_url is missing; it must be an http:// or "
+    "https:// address with a host and without credentials.",
+    CLOUD + '[[upstream]]\nbase_url = "https://b"': "appliance.toml, line 4: upstream.name is missing; it must be "
+    "letters, digits, dots and dashes, and none of local, auto, cloud.",
+    CLOUD + CLOUD: 'appliance.toml, line 5: upstream.name is "a" twice; each needs a name of its own.',
+    '[[upstream]]\nname = "Local"': 'appliance.toml, line 2: upstream.name is "Local", which means something else to '
+    "us; it must be letters, digits, dots and dashes, and none of local, auto, cloud.",
+    '[[upstream]]\nname = "a b"': 'appliance.toml, line 2: upstream.name is "a b", but it must be letters, digits, '
+    "dots and dashes, and none of local, auto, cloud.",
+    CLOUD + 'api = "anthropic"': 'appliance.toml, line 4: upstream.api is "anthropic", which is not in this version '
+    'yet; it must be "openai".',
+    CLOUD + 'api = "soap"': 'appliance.toml, line 4: upstream.api is "soap", but it must be "openai".',
+    '[[upstream]]\nname = "a"\nbase_url = "ftp://a"': "appliance.toml, line 3: upstream.base_url is a string, but it "
+    "must be an http:// or https:// address with a host and without credentials.",
+    CLOUD + 'models = "gpt"': 'appliance.toml, line 4: upstream.models is "gpt", but it must be a list of model names '
+    "or patterns.",
+    CLOUD + "aliases = { a = 1 }": "appliance.toml, line 4: upstream.aliases is a table, but it must be a table of "
+    "model names or patterns to model names.",
+    CLOUD + 'headers = { a = "x\\ny" }': "appliance.toml, line 4: upstream.headers is a table, but it must be a table "
+    "of header names to single-line ASCII values.",
+    CLOUD + "hedge = true": "appliance.toml, line 4: upstream.hedge is not in this version yet; remove it.",
+    CLOUD + 'status_page = "https://s"': "appliance.toml, line 4: upstream.status_page is not in this version yet; "
+    "remove it.",
+    CLOUD + 'ca = "none.pem"': "appliance.toml, line 4: upstream.ca is none.pem, which is no file; give a PEM file.",
+    CLOUD + 'key = "keyring:a/b"': "appliance.toml, line 4: upstream.key = keyring is not in this version yet; use "
+    "env:NAME or file:PATH.",
+    CLOUD + 'key = "client"': "appliance.toml, line 4: upstream.key = client is not in this version yet; use "
+    "env:NAME or file:PATH.",
+    CLOUD + 'key = "env:NOPE"': "appliance.toml, line 4: upstream.key is env:NOPE, but NOPE is not set; export it.",
+    CLOUD + 'key = "file:none"': "appliance.toml, line 4: upstream.key is file:none, but none cannot be read: "
+    "No such file or directory.",
+    "[timeouts]\nconnect = 0": "appliance.toml, line 2: timeouts.connect is 0, but it must be a number of seconds "
+    "above 0.",
+    "[timeouts]\nstall = inf": "appliance.toml, line 2: timeouts.stall is inf, but it must be a number of seconds "
+    'above 0 or "auto".',
+    "[breaker]\nfailures = 0": "appliance.toml, line 2: breaker.failures is 0, but it must be a whole number of at "
+    "least 1.",
+    "[paths]\nstate = 1": "appliance.toml, line 2: paths.state is 1, but it must be the path of a folder.",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_mistake_is_one_sentence_with_file_line_key_found_and_expected(tmp_path: Path, text: str) -> None:
+    assert refusal(tmp_path, text) == WRONG[text]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[server]\nport = \nhost = 1", 2),
+        ("[server", 1),
+        ("a = 1\na = 2", 2),
+        ('x = """\n\n', 3),
+        ("[server]\n[server]", 2),
+        ("a = 1\n=", 2),
+    ],
+)
+def test_what_is_not_toml_is_refused_with_its_line(tmp_path: Path, text: str, line: int) -> None:
+    found = re.match(r"appliance\.toml, line (\d+)(, column \d+)?: this is not TOML: .*\.$", refusal(tmp_path, text))
+    assert found is not None
+    assert int(found[1]) == line
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [(section, key) for section, keys in SECTIONS.items() for key, rule in keys.items() if isinstance(rule, Later)],
+)
+def test_no_key_of_a_later_version_is_accepted_in_silence(tmp_path: Path, section: str, key: str) -> None:
+    table = CLOUD if section == "upstream" else f"[{section}]\n"
+    assert refusal(tmp_path, f'{table}{key} = "surely something"').endswith(
+        f"{section}.{key} is not in this version yet; remove it."
+    )
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_bytes(b"a = '\xff'")
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
+        load_config(path, {})
+
+
+def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_config(tmp_path / "no.toml", {})
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_config(None, {"APPLIANCE_CONFIG": str(tmp_path / "no.toml")})
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path, {})
+
+
+# ---------------------------------------------------------------------------------------------- positions
+
+POSITIONS = '''# a comment with [server] and port = 1
+title.deep = { a = 1 }
+
+[server]
+text = """
+port = 3
+[local]
+"""
+list = [
+  1,
+  2,
+]
+"quoted key" = 1
+
+[[upstream]]
+name = "a"
+[[upstream]]
+name = "b"
+[upstream.aliases]
+x = "y"
+'''
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        (("title", "deep", "a"), 2),
+        (("server",), 4),
+        (("server", "text"), 5),
+        (("server", "list"), 9),
+        (("server", "quoted key"), 13),
+        (("upstream", 0, "name"), 16),
+        (("upstream", 1), 17),
+        (("upstream", 1, "name"), 18),
+        (("upstream", 1, "aliases", "x"), 20),
+        (("server", "port"), None),
+    ],
+)
+def test_the_line_of_a_key_is_the_one_where_it_begins(where: tuple[str | int, ...], line: int | None) -> None:
+    assert find_line(POSITIONS, where) == line
+    assert find_line(POSITIONS.replace("\n", "\r\n"), where) == line
+
+
+# ------------------------------------------------------------------------------------------------- secrets
+
+
+def test_a_key_comes_from_the_environment_or_a_file_or_as_it_stands(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("sk-file\n")
+    secret.chmod(0o600)
+    assert load(tmp_path, CLOUD + 'key = "env:K"', K=" sk-env ").upstreams[0].key == "sk-env"
+    from_file = load(tmp_path, CLOUD + 'key = "file:secret"')
+    assert (from_file.upstreams[0].key, from_file.warnings) == ("sk-file", ())
+    plain = load(tmp_path, CLOUD + 'key = "sk-plain"')
+    assert plain.upstreams[0].key == "sk-plain"
+    assert plain.warnings == (
+        f"{tmp_path}/appliance.toml holds a key as plain text; use env:NAME or file:PATH instead.",
+    )
+
+
+def test_a_key_file_that_others_can_read_is_warned_about(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("sk-file")
+    (tmp_path / "secret").chmod(0o644)
+    (warning,) = load(tmp_path, CLOUD + 'key = "file:secret"').warnings
+    assert warning == f"{tmp_path}/secret holds a key and others can read it; run chmod 600 {tmp_path}/secret."
+
+
+def test_a_key_over_plain_http_is_warned_about_unless_it_stays_here(tmp_path: Path) -> None:
+    table = '[[upstream]]\nname = "a"\nkey = "env:K"\nbase_url = '
+    (warning,) = load(tmp_path, table + '"http://a.example"', K="k").warnings
+    assert warning == 'the key of "a" travels unencrypted over http; use https.'
+    assert load(tmp_path, table + '"http://127.0.0.1:1"', K="k").warnings == ()
+
+
+@pytest.mark.parametrize("text", ['key = "sk-hush hush"', "key = [1]", 'key = ""', 'base_url = "https://u:hush@b"'])
+def test_no_refusal_shows_a_secret(tmp_path: Path, text: str) -> None:
+    table = '[[upstream]]\nname = "a"\n' + ('base_url = "https://b"\n' if text.startswith("key") else "")
+    assert "hush" not in refusal(tmp_path, table + text)
+
+
+def test_no_repr_shows_a_secret(tmp_path: Path) -> None:
+    text = CLOUD + 'key = "hush1"\nheaders = { a = "hush2" }\nproxy = "http://u:hush3@p"'
+    assert "hush" not in repr(load(tmp_path, text))
+
+
+def test_a_key_that_cannot_be_in_a_header_is_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, CLOUD + 'key = "env:K"', K="sk-\u00e4")
+    assert said.endswith("upstream.key (env:K) is no key: it must be one word of ASCII letters and signs.")
+
+
+# -------------------------------------------------------------------------------------------- where from
+
+
+def test_without_a_file_each_key_in_the_environment_is_a_cloud_in_a_fixed_order(tmp_path: Path) -> None:
+    names = ("N1N_API_KEY", "OPENROUTER_API_KEY", "DEEPSEEK_API_KEY", "GEMINI_API_KEY", "OPENAI_API_KEY")
+    config = load_config(None, {"APPLIANCE_HOME": str(tmp_path), **{name: f"sk-{name}" for name in names}})
+    assert [(cloud.name, cloud.key) for cloud in config.upstreams] == [
+        ("openai", "sk-OPENAI_API_KEY"),
+        ("gemini", "sk-GEMINI_API_KEY"),
+        ("deepseek", "sk-DEEPSEEK_API_KEY"),
+        ("openrouter", "sk-OPENROUTER_API_KEY"),
+        ("n1n", "sk-N1N_API_KEY"),
+    ]
+    assert (config.source, config.warnings) == (None, ())
+
+
+def test_an_empty_variable_is_no_key(tmp_path: Path) -> None:
+    assert load_config(None, {"APPLIANCE_HOME": str(tmp_path), "OPENAI_API_KEY": " "}).upstreams == ()
+
+
+def test_a_key_whose_wire_we_do_not_speak_yet_is_only_warned_about(tmp_path: Path) -> None:
+    config = load_config(None, {"APPLIANCE_HOME": str(tmp_path), "ANTHROPIC_API_KEY": "sk"})
+    assert config.upstreams == ()
+    assert config.warnings == (
+        "ANTHROPIC_API_KEY is set, but Anthropic's wire is not in this version yet; it is not used.",
+    )
+
+
+def test_the_file_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, own, named = tmp_path / "work", tmp_path / "config/appliance", tmp_path / "named.toml"
+    work.mkdir()
+    own.mkdir(parents=True)
+    monkeypatch.chdir(work)
+    environ = {"HOME": "/nowhere", "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    for port, path in enumerate((own / "appliance.toml", work / "appliance.toml", named), 1):
+        path.write_text(f"[server]\nport = {port}")
+        if path == named:
+            environ["APPLIANCE_CONFIG"] = str(named)
+        assert load_config(None, environ).server.port == port
+    assert load_config(own / "appliance.toml", environ).server.port == 1
+
+
+def test_without_xdg_it_is_in_the_home_folder_and_then_in_etc() -> None:
+    assert places({"HOME": "/h"}) == (
+        Path("appliance.toml"),
+        Path("/h/.config/appliance/appliance.toml"),
+        Path("/etc/appliance/appliance.toml"),
+    )
+
+
+def test_appliance_home_holds_everything() -> None:
+    environ = {"APPLIANCE_HOME": "/a", "XDG_STATE_HOME": "/x", "HOME": "/h"}
+    assert default_paths(environ) == PathsConfig(
+        state=Path("/a/state"), cache=Path("/a/cache"), models=Path("/a/models")
+    )
+    assert places(environ)[1] == Path("/a/appliance.toml")
+
+
+def test_the_xdg_folders_are_used_and_relative_ones_ignored() -> None:
+    environ = {"XDG_STATE_HOME": "/s", "XDG_CACHE_HOME": "relative", "XDG_DATA_HOME": "/d", "HOME": "/h"}
+    assert default_paths(environ) == PathsConfig(
+        state=Path("/s/appliance"), cache=Path("/h/.cache/appliance"), models=Path("/d/appliance/models")
+    )
+
+
+# ------------------------------------------------------------------------------------------ command line
+
+
+def test_the_command_line_may_change_host_and_port_under_the_same_rules(tmp_path: Path) -> None:
+    config = load(tmp_path, "")
+    assert listening_at(config, host="localhost", port=1).server == ServerConfig(host="localhost", port=1)
+    assert listening_at(config, host=None, port=None) == config
+    with pytest.raises(ConfigError, match=r'^--host is "10\.0\.0\.1", which others can reach'):
+        listening_at(config, host="10.0.0.1", port=None)
+    with pytest.raises(ConfigError, match=r"^--port is 70000, but it must be a whole number from 0 to 65535\.$"):
+        listening_at(config, host=None, port=70000)
+
+
+def test_reading_the_configuration_loads_nothing_but_the_standard_library() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import appliance.config; new = set(sys.modules) - before;"
+        "print(sorted({name.partition('.')[0] for name in new} - set(sys.stdlib_module_names) - {'appliance'}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

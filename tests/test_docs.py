@@ -1,0 +1,169 @@
+"""Documentation fails the build when it lies: every key, every command, every link."""
+
+import argparse
+import dataclasses
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from appliance import __version__, config
+from appliance.__main__ import parser
+from appliance.core.chat import Fault
+from appliance.settings import SECTIONS, Later
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in (*ROOT.glob("docs/*.md"), *ROOT.glob("*.md"))
+}
+README = PAGES["README.md"]
+CONFIGURATION = PAGES["docs/configuration.md"]
+TABLES = {
+    "server": config.ServerConfig,
+    "local": config.LocalConfig,
+    "upstream": config.UpstreamConfig,
+    "timeouts": config.TimeoutConfig,
+    "breaker": config.BreakerConfig,
+    "paths": config.PathsConfig,
+}
+
+
+def chapter(page: str, title: str) -> str:
+    """The text under a heading, up to the next one of its kind."""
+    [text] = [part for part in re.split(r"^## ", page, flags=re.MULTILINE) if part.startswith(title)]
+    return text
+
+
+def rows(text: str) -> dict[str, str]:
+    """First column, without its backticks, to the second."""
+    found = re.findall(r"^\| `([^`]+)` \| (.*?) \|", text, flags=re.MULTILINE)
+    return dict(found)
+
+
+def heading(section: str) -> str:
+    return f"`[[{section}]]`" if section == "upstream" else f"`[{section}]`"
+
+
+def shown(value: object) -> str:
+    """A default as the page writes it."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f'"{value}"'
+        case int() | float():
+            return f"{value:g}"
+        case ():
+            return "[]"
+        case _:
+            return str(value)
+
+
+@pytest.mark.parametrize("section", TABLES)
+def test_every_key_has_its_row(section: str) -> None:
+    fields = {field.name for field in dataclasses.fields(TABLES[section])}
+    assert set(rows(chapter(CONFIGURATION, heading(section)))) == fields
+
+
+@pytest.mark.parametrize("section", ["server", "local", "timeouts", "breaker"])
+def test_every_default_is_the_real_one(section: str) -> None:
+    defaults = {field.name: f"`{shown(field.default)}`" for field in dataclasses.fields(TABLES[section])}
+    assert rows(chapter(CONFIGURATION, heading(section))) == defaults
+
+
+def test_every_key_that_is_accepted_is_a_field() -> None:
+    for section, table in TABLES.items():
+        accepted = {key for key, rule in SECTIONS[section].items() if not isinstance(rule, Later)}
+        assert accepted == {field.name for field in dataclasses.fields(table)}
+
+
+def test_every_harmless_key_of_a_later_version_is_named() -> None:
+    later = {
+        key: rule.today
+        for section in SECTIONS.values()
+        for key, rule in section.items()
+        if isinstance(rule, Later) and rule.today
+    }
+    assert [
+        key for key, (today,) in later.items() if f"`{key} = {shown(today)}`" not in CONFIGURATION.replace("\n", " ")
+    ] == []
+
+
+def test_every_cloud_of_the_environment_has_its_row() -> None:
+    found = rows(chapter(CONFIGURATION, "No file"))
+    assert list(found) == [cloud.variable for cloud in config.PUBLIC_CLOUDS]
+    for cloud in config.PUBLIC_CLOUDS:
+        assert f"`{cloud.name}`" in found[cloud.variable]
+        for pattern in cloud.models:
+            assert f"`{pattern}`" in chapter(CONFIGURATION, "No file")
+
+
+def test_every_reason_for_a_fallback_is_named() -> None:
+    [line] = [line for line in CONFIGURATION.splitlines() if line.startswith("| `x-appliance-fallback`")]
+    reasons = {fault.value for fault in Fault} - {Fault.REQUEST.value, Fault.CRASHED.value, Fault.GONE.value}
+    assert {reason for reason in reasons if f"`{reason}`" not in line} == set()
+
+
+def test_the_example_in_the_readme_is_a_configuration(tmp_path: Path) -> None:
+    [example] = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    file = tmp_path / "appliance.toml"
+    file.write_text(example)
+    loaded = config.load_config(file, {"HOME": str(tmp_path), "OPENAI_API_KEY": "sk-made-up"})
+    assert [upstream.name for upstream in loaded.upstreams] == [
+        one["name"] for one in tomllib.loads(example)["upstream"]
+    ]
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The commands right below this one, by name."""
+    found = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(found[0]) if found else {}
+
+
+COMMANDS = subcommands(parser())
+MODELS = subcommands(COMMANDS["models"])
+
+
+def test_every_command_is_in_the_readme_and_nothing_else_is() -> None:
+    table = "\n".join(line for line in chapter(README, "Commands").splitlines() if line.startswith("|"))
+    assert set(re.findall(r"`appliance (\w+)", table)) == set(COMMANDS)
+    assert set(re.findall(r"`models (\w+)", table)) == set(MODELS)
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *(f"models {verb}" for verb in MODELS)])
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    words = name.split()
+    help_text = (COMMANDS[words[0]] if len(words) == 1 else MODELS[words[1]]).format_help()
+    assert f"appliance {name}" in help_text.partition("example:")[2]
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    first = [line.split()[0] for line in README.splitlines() if line.startswith("    ")][:2]
+    assert first == ["./scripts/run", "./scripts/test"]
+    assert [script for script in first if not (ROOT / script).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_every_link_leads_somewhere(page: str) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[page])
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_every_page_can_be_found_from_the_readme() -> None:
+    assert [page for page in PAGES if page.startswith("docs/") and f"({page})" not in README] == []
+
+
+def test_the_changelog_knows_this_version() -> None:
+    assert f"## [{__version__}]" in PAGES["CHANGELOG.md"]
+
+
+def test_shell_lines_use_only_commands_there_are() -> None:
+    lines = [
+        line for page in PAGES.values() for line in page.splitlines() if re.match(r"    (\.venv/bin/)?appliance ", line)
+    ]
+    assert lines
+    for line in lines:
+        asked = parser().parse_args(shlex.split(line, comments=True)[1:])
+        assert asked.command in COMMANDS

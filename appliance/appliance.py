@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from appliance import __version__
@@ -34,7 +34,7 @@ from appliance.core.chat import (
     Takeover,
 )
 from appliance.core.relay import Limits, Relay, Tried
-from appliance.core.route import LOCAL, Offer, legs, models
+from appliance.core.route import LOCAL, Offer, concrete, legs, models
 from appliance.dialects.openai_chat import OPENAI
 from appliance.drive import drive
 from appliance.journal import Attempt, Journal
@@ -194,8 +194,16 @@ class Appliance:
         batches = drive(relay, backends, lambda tried: self._record(id, tried))
         return Answer(id=id, relay=relay, batches=batches, journal=self.journal)
 
-    def models(self) -> tuple[str, ...]:
-        return models(self._offers)
+    async def models(self) -> tuple[str, ...]:
+        """The models that can be asked for by name. A cloud that is offered patterns is asked which it has."""
+        names = [name for name in models(self._offers) if concrete(name)]
+        open_ended = [offer for offer in self._offers if not all(map(concrete, offer.models))]
+        now = asyncio.get_running_loop().time()
+        asked = [offer for offer in open_ended if self._breakers[offer.name].admits(now)]
+        said = await asyncio.gather(*(self._clouds[offer.name].models() for offer in asked))
+        for offer, found in zip(asked, said, strict=True):
+            names += [name for name in found if offer.resolve(name) is not None]
+        return tuple(dict.fromkeys(names))
 
     def _record(self, id: str, tried: Tried) -> None:
         error = tried.error
@@ -278,18 +286,7 @@ class Appliance:
             "failure": engine.failure,
         }
         if ready is not None:
-            names = (
-                "slots",
-                "context",
-                "threads",
-                "gpu_layers",
-                "layers",
-                "gpu_offload",
-                "tok_s",
-                "load_s",
-                "instruction_sets",
-            )
-            found |= {name: getattr(ready, name) for name in names}
+            found |= {name: value for name, value in asdict(ready).items() if name != "model"}
         return found
 
 

@@ -25,7 +25,6 @@ async def drive(
         BackendError: the answer cannot be given, or not to its end.
     """
     clock = asyncio.get_running_loop().time
-    over = False
     actions: Sequence[Action] = relay.start(clock())
     async with AsyncExitStack() as stack:
         stream: AsyncIterator[Sequence[Event]] | None = None
@@ -45,17 +44,15 @@ async def drive(
                             # every backend answers with an async generator; the protocol only promises an iterator
                             await stack.enter_async_context(aclosing(cast("AsyncGenerator[Sequence[Event]]", stream)))
                         case Done(error):
-                            over = True
                             if error is not None:
                                 raise error
                             return
                 assert stream is not None
                 actions = await _next(relay, stream, clock)
         finally:
-            if not over:
-                for action in relay.cancel(clock()):
-                    if isinstance(action, Tried):
-                        record(action)
+            for action in relay.cancel(clock()):
+                if isinstance(action, Tried):
+                    record(action)
 
 
 async def _next(relay: Relay, stream: AsyncIterator[Sequence[Event]], clock: Callable[[], float]) -> list[Action]:

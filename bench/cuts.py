@@ -5,7 +5,7 @@
 Answers at temperature 0 are written whole, then cut at random characters and continued, through the engine's own
 pipe. A cut is right if the next 40 bytes are those of the whole answer. A step of another shape computes slightly other
 numbers, so some answers cannot be repeated at all: a cut that also goes another way when the answer is restarted
-where one of its own tokens ended is counted apart.
+where one of its own tokens ended (the last three of them before the cut are tried) is counted apart.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ async def measure(model: Path, template: str | None, cuts: int, seed: int, token
             # An answer that ran into its token limit says nothing about what follows its last bytes.
             last = len(answer.text) - (1 if answer.ended else NEXT)
             cut = chance.randint(1, last)
-            start = max((boundary for boundary in answer.boundaries if boundary <= cut), default=0)
+            starts = [boundary for boundary in answer.boundaries if boundary < cut][-3:]
             if await agrees(engine, answer, cut, cut):
                 right += 1
-            elif start < cut and not await agrees(engine, answer, start, cut):
+            elif not all([await agrees(engine, answer, start, cut) for start in starts]):
                 apart += 1
                 print(f"  {number}: repeats nowhere  {answer.text[max(0, cut - 30) : cut]!r}", file=sys.stderr)
             else:

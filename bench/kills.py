@@ -76,7 +76,8 @@ class Box:
                 except (httpx.TransportError, ValueError):
                     pass
                 await asyncio.sleep(0.1)
-        raise RuntimeError(f"the appliance on port {self.port} did not become ready")
+        said = Path(self._log.name).read_text()
+        raise RuntimeError(f"the appliance on port {self.port} did not become ready; it said:\n{said}")
 
     async def stop(self, how: int = signal.SIGTERM) -> None:
         assert self.process is not None
@@ -172,7 +173,7 @@ async def main(victim: str, answers: int, clients: int, seed: int) -> int:
         tee_port, cloud_port, box_port = free_port(), free_port(), free_port()
         cloud = Box(cloud_port, "[local]\nslots = 4\ncontext = 2048\n", folder)
         tee = Tee(cloud_port)
-        upstream = f'[[upstream]]\nname = "cloud"\napi = "openai"\nbase_url = "http://127.0.0.1:{tee_port}/v1"\n'
+        upstream = f'[[upstream]]\nname = "other"\napi = "openai"\nbase_url = "http://127.0.0.1:{tee_port}/v1"\n'
         local = "[local]\nslots = 4\ncontext = 2048\n"
         box = Box(box_port, local + (upstream if victim == "cloud" else ""), folder)
         server = await tee.serve(tee_port)

@@ -89,7 +89,7 @@ async def main(rounds: int) -> None:
     stand_in.start()
     direct: str = ours.recv()
     with tempfile.TemporaryDirectory() as folder:
-        upstream = f'[[upstream]]\nname = "cloud"\napi = "openai"\nbase_url = "{direct}"\n'
+        upstream = f'[[upstream]]\nname = "other"\napi = "openai"\nbase_url = "{direct}"\n'
         box = Box(free_port(), upstream, Path(folder))
         await box.start()
         through = f"{box.url}/v1"

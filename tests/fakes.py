@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import httpx
@@ -21,6 +20,7 @@ import uvicorn
 import uvloop
 
 from appliance.appliance import Appliance
+from appliance.backends.process import EngineReady
 from appliance.config import (
     BreakerConfig,
     Config,
@@ -96,15 +96,17 @@ class ScriptedEngine:
     restarts = 0
     progress = 1.0
     failure = None
-    ready = SimpleNamespace(
-        slots=4,
+    ready = EngineReady(
+        model={"name": "scripted"},
         context=4096,
+        slots=4,
         threads=2,
         gpu_layers=0,
         layers=30,
         gpu_offload=False,
-        tok_s=50.0,
+        instruction_sets="",
         load_s=0.1,
+        tok_s=50.0,
     )
 
     async def start(self) -> None:
@@ -113,8 +115,8 @@ class ScriptedEngine:
     async def stop(self) -> None:
         pass
 
-    async def wait_ready(self) -> None:
-        pass
+    async def wait_ready(self, timeout: float | None = None) -> EngineReady:
+        return self.ready
 
 
 class _Server(uvicorn.Server):

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import selectors
 from contextlib import aclosing
 
@@ -302,16 +303,17 @@ def test_a_client_that_reads_slowly_is_not_the_clouds_failure():
     assert faults(at_once(scene())) == [("claude", None)]
 
 
-def test_an_unforeseen_exception_is_a_broken_leg_and_the_next_one_answers():
+def test_an_unforeseen_exception_is_a_broken_leg_and_its_words_stay_out_of_the_log(caplog):
     async def scene():
-        batches, recorded = conduct(Script("claude", [A], ValueError("a number too long")), Script("local", [B, ENDED]))
-        try:
-            await read(batches)
-        except ValueError:
-            return faults(recorded)
-        return faults(recorded)
+        batches, recorded = conduct(Script("claude", [A], ValueError("the prompt")), Script("local", [B, ENDED]))
+        return await read(batches), recorded
 
-    assert at_once(scene()) == [("claude", Fault.BROKEN), ("local", None)]
+    caplog.set_level(logging.INFO)
+    (found, error), recorded = at_once(scene())
+    assert (found[-1], error, faults(recorded)) == ((B, ENDED), None, [("claude", Fault.BROKEN), ("local", None)])
+    assert recorded[0].error.message == "It failed inside: ValueError."
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "the prompt" not in caplog.text
 
 
 def test_every_call_is_recorded_once_though_the_client_leaves_with_the_last_batch():

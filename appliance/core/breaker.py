@@ -107,7 +107,7 @@ class Breaker:
         if leave.era != self._era:
             return
         if error.fault is Fault.CONFIG:
-            self.last = error
+            self._remember(error)
             self.alarm = error.message
             if error.status == 404:
                 self.abandon(leave)
@@ -117,7 +117,7 @@ class Breaker:
         if error.fault not in COUNTED:
             self.abandon(leave)
             return
-        self.last = error
+        self._remember(error)
         self._in_a_row += 1
         self._ends.append((now, False))
         asked = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER) if error.fault is Fault.BUSY else 0.0
@@ -144,6 +144,10 @@ class Breaker:
         self.alarm = None
 
     # --------------------------------------------------------------------------------------------- decisions
+
+    def _remember(self, error: BackendError) -> None:
+        # Without its traceback, whose frames would keep one client's request alive.
+        self.last = error.with_traceback(None)
 
     def _mostly_failing(self, now: float) -> bool:
         recent = sum(1 for at, fine in self._ends if not fine and now - at <= WINDOW_FAILURES_WITHIN)

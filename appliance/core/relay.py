@@ -150,7 +150,7 @@ class Relay:
 
     def receive(self, events: Sequence[Event], now: float) -> list[Action]:
         """Events came from the leg that was called last."""
-        progress = False
+        progress, over = False, self._finished
         for event in events:
             if isinstance(event, Finish) and self._ended_empty(event):
                 return self.fail(BackendError(Fault.BROKEN, f"{self._name} ended its answer without any content."), now)
@@ -158,17 +158,13 @@ class Relay:
                 if self._started:
                     continue
                 self._started = True
-            if (
-                isinstance(event, Finish)
-                and not self._finished
-                and len(self._ended | {event.choice}) >= self._request.n
-            ):
-                self._set_deadline(now + LINGER, finished=True)
             self._note(event)
             progress = progress or carries_content(event)
             self._held.append(event)
         self._content = self._content or progress
-        if progress and not self._finished:
+        if self._finished and not over:
+            self._set_deadline(now + LINGER)
+        elif progress and not over:
             self._set_deadline(now + self._limits.stall)
         if (self._content or self._finished) and self._request.stream and self._held:
             return [self._release()]
@@ -189,7 +185,7 @@ class Relay:
         self._errors.append((self._leg, error))
         self._cut = error.fault.value
         crashed = error.fault is Fault.CRASHED
-        if not (self._content and (self._request.stream or crashed)):
+        if not (self._content and (self._request.stream or (crashed and self._continuable))):
             self._forget()
         if crashed:
             self._deaths += 1
@@ -233,7 +229,12 @@ class Relay:
 
     @property
     def _finished(self) -> bool:
-        return len(self._ended) >= self._request.n
+        return len(self._ended) >= self._choices
+
+    @property
+    def _choices(self) -> int:
+        """How many ends make the answer's end. The box gives one answer, however many were asked for."""
+        return 1 if self._leg is not None and self._leg.local else self._request.n
 
     @property
     def _ours_to_answer_for(self) -> bool:
@@ -289,9 +290,9 @@ class Relay:
         sampling = replace(request.sampling, logit_bias=())
         return replace(request, trim=request.trim and not too_long, sampling=sampling)
 
-    def _set_deadline(self, wish: float, *, finished: bool = False) -> None:
+    def _set_deadline(self, wish: float) -> None:
         limit = self._called_at + self._limits.total
-        box = self._leg is not None and self._leg.local and not finished
+        box = self._leg is not None and self._leg.local and not self._finished
         self.deadline = limit if box else min(wish, limit)
 
     def _note(self, event: Event) -> None:

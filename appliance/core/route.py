@@ -97,6 +97,11 @@ def models(upstreams: Sequence[Offer]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def concrete(name: str) -> bool:
+    """Is it one model's name, and not a pattern for several?"""
+    return not any(sign in name for sign in "*?[")
+
+
 def _refuse_what_the_box_cannot_do(request: ChatRequest, box: Leg) -> None:
     if missing := box.lacks(request):
         raise BackendError(

@@ -16,16 +16,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import re
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 HEAD_LIMIT = 256 * 1024
-SETTLE = 0.01  # seconds for the bytes sent so far to be read, before a reset overtakes them
+LOOK = 0.002  # seconds between two looks at whether everything sent has arrived
+LONGEST_LOOK = 2.0
 
 STORY = (
     "The keeper of the lighthouse climbed the stairs every evening, lit the lamp and wrote one line into his book: "
@@ -88,8 +92,15 @@ class Exchange:
     """One request and the bytes of its answer, well-formed or not."""
 
     def __init__(
-        self, asked: Asked, script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        asked: Asked,
+        script: Script,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        id: str = "chatcmpl-drill",
     ) -> None:
+        self.id = id
         self.asked = asked
         self.script = script
         self.text = ""
@@ -217,10 +228,15 @@ class Exchange:
         raise Left
 
     async def reset(self) -> None:
-        """RST: what the peer has read it has, and then the connection is gone."""
-        await asyncio.sleep(SETTLE)
+        """RST. What was sent before has arrived, and then the connection is gone."""
+        connection = self._writer.get_extra_info("socket")
+        # A reset throws away what is still on its way, and small segments wait for an acknowledgement now and then.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_LOOK):
+                while _on_its_way(connection.fileno()):  # noqa: ASYNC110 - the kernel has no event for it
+                    await asyncio.sleep(LOOK)
         self.over = True
-        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
     async def hang_up(self) -> None:
@@ -233,7 +249,7 @@ class Exchange:
         await self._writer.drain()
 
     def _envelope(self, kind: str) -> dict[str, Any]:
-        head = {"id": "chatcmpl-drill", "object": kind, "created": 1_763_000_000, "model": self.script.model}
+        head = {"id": self.id, "object": kind, "created": 1_763_000_000, "model": self.script.model}
         return head | {"service_tier": "default", "system_fingerprint": "fp_drill"}
 
     def _usage(self) -> dict[str, Any]:
@@ -309,7 +325,8 @@ class FailingCloud:
         writer.transport.set_write_buffer_limits(0)  # `drain` waits until the kernel has it all
         try:
             while (asked := await _read(reader)) is not None:
-                exchange = Exchange(asked, self.script, reader, writer)
+                id = f"chatcmpl-drill-{self._port}-{len(self.exchanges)}"
+                exchange = Exchange(asked, self.script, reader, writer, id=id)
                 self.exchanges.append(exchange)
                 await self._answer(exchange)
                 if exchange.over:
@@ -350,6 +367,11 @@ async def _read(reader: asyncio.StreamReader) -> Asked | None:
     headers = tuple((name.strip().lower(), value.strip()) for name, _, value in pairs)
     length = next((int(value) for name, value in headers if name == "content-length"), 0)
     return Asked(method=method, path=path, headers=headers, body=await reader.readexactly(length))
+
+
+def _on_its_way(connection: int) -> int:
+    """Bytes that the peer has not acknowledged yet."""
+    return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def _starts(pieces: Sequence[str]) -> list[tuple[str, int]]:

@@ -188,14 +188,15 @@ async def serving(appliance: Appliance) -> AsyncGenerator[str, None]:
     server = _Server(
         uvicorn.Config(build(appliance), log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1)
     )
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(server.serve(sockets=[listener]), name="drill-server")
+    # No task group: what goes wrong in a rehearsal is to come out as it is, not in a group.
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="drill-server")  # noqa: TID251 - ended below
+    try:
         while not (server.started or task.done()):  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
 
 
 async def _speed(appliance: Appliance) -> float:

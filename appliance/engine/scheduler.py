@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 SMALLEST_PACE = 16
 LARGEST_PACE = 512
-LONGEST_STEP = 0.2
+LONGEST_STEP = 0.25
 """Seconds. A request that was given up, or a new one, waits for the step that is being computed."""
 
 
@@ -31,7 +31,9 @@ def pace(tokens_per_second: float | None) -> int:
     """How many tokens of prompts fit into a step that nobody notices, at the measured speed of prefill?"""
     if tokens_per_second is None:
         return 64
-    return max(SMALLEST_PACE, min(LARGEST_PACE, int(tokens_per_second * LONGEST_STEP)))
+    wished = max(SMALLEST_PACE, min(LARGEST_PACE, int(tokens_per_second * LONGEST_STEP)))
+    # Powers of two only: steps of another shape compute slightly other numbers, so few shapes make answers that repeat.
+    return 1 << (wished.bit_length() - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

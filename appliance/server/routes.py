@@ -42,12 +42,12 @@ def build(appliance: Appliance) -> ASGIApp:
         return await _chat(appliance, OPENAI, request)
 
     async def list_models(_: Request) -> Response:
-        listed = [_model(name) for name in appliance.models()]
+        listed = [_model(name) for name in await appliance.models()]
         return JSONResponse({"object": "list", "data": listed})
 
     async def get_model(request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in appliance.models():
+        if name not in await appliance.models():
             error = BackendError(
                 Fault.REQUEST, f"There is no model {name[:100]!r} here.", status=404, code="model_not_found"
             )

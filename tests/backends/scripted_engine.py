@@ -41,7 +41,14 @@ def load(frame):
 def generate(frame):
     id, asked = frame["id"], frame["messages"][-1]["content"]
     begun = {"op": "begun", "id": id, "prompt_tokens": 3, "cached_tokens": 0, "committed_tokens": 0, "trimmed": 0}
-    finish = {"op": "finish", "id": id, "reason": "stop", "prompt_tokens": 3, "completion_tokens": 1, "cached_tokens": 0}
+    finish = {
+        "op": "finish",
+        "id": id,
+        "reason": "stop",
+        "prompt_tokens": 3,
+        "completion_tokens": 1,
+        "cached_tokens": 0,
+    }
     if asked == "wait":
         say(begun)
     elif asked == "crash":

@@ -49,7 +49,7 @@ def test_a_new_breaker_lets_everybody_through_at_once():
 
 
 def test_three_failures_in_a_row_open_it_for_the_cooldown():
-    breaker = Breaker(failures=3, cooldown=10.0)
+    breaker = Breaker()
     states = []
     for now in (0.0, 1.0, 2.0):
         error = fails(breaker, now)
@@ -212,6 +212,14 @@ def test_a_failed_trial_takes_back_the_one_that_passed():
     assert breaker.state(30.0) == "half-open"
 
 
+def test_one_failed_trial_is_enough_however_many_failures_it_takes_to_open():
+    breaker = Breaker(failures=3)
+    fails(breaker, 0.0, Fault.BUSY, retry_after=30.0)
+    succeeds(breaker, 30.0)
+    fails(breaker, 30.0)
+    assert (breaker.state(30.0), breaker.failures) == ("open", 1)
+
+
 def test_the_wait_doubles_to_five_minutes_and_no_further():
     breaker, now, waits = opened(), 10.0, []
     for _ in range(7):
@@ -309,17 +317,35 @@ def test_the_trial_of_an_earlier_opening_does_not_count_in_this_one():
     assert (breaker.state(20.0), breaker.admits(20.0)) == ("half-open", False)
 
 
-def test_reset_closes_it_by_hand_and_voids_what_runs():
-    breaker = Breaker(failures=2)
-    late = breaker.begin(0.0)
+def test_reset_closes_it_by_hand():
+    breaker = Breaker()
     fails(breaker, 0.0, Fault.CONFIG, status=401)
     breaker.reset()
     assert (breaker.state(0.0), breaker.failures, breaker.last, breaker.alarm) == ("closed", 0, None, None)
+
+
+def test_reset_voids_what_runs():
+    breaker = Breaker(failures=1)
+    late = breaker.begin(0.0)
+    breaker.reset()
     breaker.fail(late, 1.0, BackendError(Fault.SERVER, "late"), jitter=MIDDLE)
+    assert (breaker.state(1.0), breaker.failures) == ("closed", 0)
+
+
+def test_reset_forgets_how_the_last_answers_ended():
+    breaker = Breaker(failures=3)
+    for _ in range(4):
+        succeeds(breaker, 0.0)
+        fails(breaker, 0.0)
+    fails(breaker, 0.0, Fault.REQUEST)
+    assert breaker.failures == 1
+    breaker.reset()
     assert breaker.failures == 0
+    fails(breaker, 0.0)
+    assert (breaker.state(0.0), breaker.failures) == ("closed", 1)
 
 
-def test_reset_forgets_the_last_twenty_and_the_doubled_wait():
+def test_reset_forgets_the_doubled_wait():
     breaker = Breaker(failures=1)
     for _ in range(6):
         fails(breaker, breaker.reopens_in(0.0) or 0.0)

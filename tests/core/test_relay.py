@@ -6,9 +6,6 @@ import pytest
 
 from appliance.core.breaker import Breaker
 from appliance.core.chat import (
-    BackendError,
-    ChatRequest,
-    Degraded,
     Fault,
     Finish,
     Message,
@@ -25,18 +22,11 @@ from appliance.core.chat import (
     ToolCallStart,
     Usage,
 )
-from appliance.core.relay import LINGER, Call, Done, Emit, Limits, Relay, Tried
-from appliance.core.route import Leg
+from appliance.core.relay import LINGER, Call, Done, Emit
+from tests.core.scenes import BOX, CLAUDE, ENDED, GEMINI, LIMITS, OPENAI, START, ask, begin, broke, told, verdict
 
-CLAUDE = Leg(name="claude", model="sonnet", continues=False)
-OPENAI = Leg(name="openai", model="gpt", continues=True)
-GEMINI = Leg(name="gemini", model="pro", continues=True)
-BOX = Leg(name="local", model="starter", continues=True, offers=frozenset())
-LIMITS = Limits(first_content=12.0, stall=20.0, whole=60.0, total=600.0)
-START = Started(id="c1", model="sonnet", created=7)
 OPENED = Opened(headers=(("x-request-id", "q1"),))
 USAGE = Usage(prompt_tokens=5, completion_tokens=2)
-ENDED = Finish(reason="stop")
 
 
 def text(words, choice=0):
@@ -45,49 +35,6 @@ def text(words, choice=0):
 
 def said(words):
     return Message(role="assistant", parts=(Text(words),))
-
-
-def broke(fault=Fault.BROKEN, message="It broke.", **more):
-    return BackendError(fault, message, **more)
-
-
-def ask(**changes):
-    question = Message(role="user", parts=(Text("Why?"),))
-    return ChatRequest(**{"dialect": "openai", "model": "m", "messages": (question,), "stream": True, **changes})
-
-
-def begin(*legs, request=None, now=0.0, limits=LIMITS, **breakers):
-    """A relay that has been started, and what it answered to that."""
-    relay = Relay(request or ask(), legs, breakers, limits=limits)
-    return relay, relay.start(now)
-
-
-def open_breaker(error=None):
-    breaker = Breaker(failures=1, cooldown=10.0)
-    breaker.fail(breaker.begin(0.0), 0.0, error or broke(Fault.SERVER, "claude said 500."), jitter=0.5)
-    return breaker
-
-
-def told(actions):
-    """Actions as plain values: errors by their fault, calls by the leg and what it is to go on from."""
-    plain = []
-    for action in actions:
-        match action:
-            case Call(leg, request):
-                plain.append(("call", leg.name, request.committed.text if request.committed else None))
-            case Emit(events):
-                plain.append(("emit", *events))
-            case Tried(leg=leg, error=error):
-                plain.append(("tried", leg, error and error.fault))
-            case Done(error):
-                plain.append(("done", error and error.fault))
-    return plain
-
-
-def verdict(actions):
-    """What the client hears in the end."""
-    error = actions[-1].error
-    return error.fault, error.status, error.message
 
 
 # ------------------------------------------------------------------------------------------- it goes well

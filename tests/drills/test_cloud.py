@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 
@@ -22,7 +23,7 @@ def request(*, stream: bool, method: str = "POST", path: str = "/v1/chat/complet
 
 
 async def hear(cloud: FailingCloud, asked: bytes) -> tuple[bytes, str]:
-    """Everything that comes, and how it ended: "closed", "reset", "refused" or "open"."""
+    """Everything that comes for a while, and how it ended: "closed", "reset", "refused" or "open"."""
     port = int(cloud.base_url.split(":")[2].partition("/")[0])
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -31,22 +32,18 @@ async def hear(cloud: FailingCloud, asked: bytes) -> tuple[bytes, str]:
     writer.write(asked)
     heard = b""
     try:
-        while True:
-            async with asyncio.timeout(WAIT):
-                data = await reader.read(65536)
-            if not data:
-                return heard, "closed"
-            heard += data
+        async with asyncio.timeout(WAIT):
+            while data := await reader.read(65536):
+                heard += data
+        return heard, "closed"
     except TimeoutError:
         return heard, "open"
     except ConnectionResetError:
         return heard, "reset"
     finally:
         writer.close()
-        try:
+        with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 def on_the_wire(fault: CloudFault, *, stream: bool, **script: object) -> tuple[bytes, str, FailingCloud]:
@@ -79,7 +76,8 @@ def test_what_is_on_record_is_what_was_sent(fault: CloudFault, stream: bool) -> 
         assert cloud.exchanges == []
         return
     (exchange,) = cloud.exchanges
-    assert body_of(heard) == bytes(exchange.sent)
+    assert body_of(heard) == bytes(exchange.sent)[: len(body_of(heard))]
+    assert len(body_of(heard)) == len(exchange.sent) or "pings" in fault.name
     pieces = []
     for event in bytes(exchange.sent).split(b"\n\n")[:-1] if stream else []:
         if event.startswith(b"data: {") and b'"content":' in event:
@@ -119,7 +117,8 @@ def test_the_connection_ends_as_the_fault_says(name: str, stream: bool) -> None:
 
 
 def test_the_kinds_of_death_in_mid_answer_are_what_they_say() -> None:
-    bodies = {name: body_of(on_the_wire(FAULTS[name], stream=True)[0]) for name in FAULTS}
+    names = "half-event half-character no-finish no-done error-event pings captive-portal empty".split()
+    bodies = {name: body_of(on_the_wire(FAULTS[name], stream=True)[0]) for name in names}
     assert bodies["half-event"].split(b"\n\n")[-1].startswith(b"data: {")
     with pytest.raises(UnicodeDecodeError, match="unexpected end of data"):
         bodies["half-character"].decode()
@@ -192,9 +191,9 @@ def test_nothing_outlives_it() -> None:
 
     async def connect(cloud: FailingCloud) -> asyncio.StreamWriter:
         port = int(cloud.base_url.split(":")[2].partition("/")[0])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request(stream=True))
-        while not cloud.exchanges:
+        while not cloud.exchanges:  # noqa: ASYNC110 - it has no event for the beginning
             await asyncio.sleep(0)
         writer.transport.abort()
         return writer

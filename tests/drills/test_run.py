@@ -78,7 +78,7 @@ def test_every_drill_is_as_expected(
     assert cut["cloud_characters"] > 20
     assert cut["box_characters"] == len(scripted.local.text)
     assert cut["finish_reasons"] == ["stop"]
-    assert 0 < cut["silence_ms"] < 5000
+    assert 0 <= cut["silence_ms"] < 5000
     assert cut["takeovers"] == [f"openai->local after={cut['cloud_characters']} reason=broken"]
     assert cut["headers"]["x-appliance-served-by"] == "openai"
 

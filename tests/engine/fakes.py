@@ -19,8 +19,8 @@ from appliance.engine.vocabulary import Ids, Index, Vocabulary
 END, START, NAMED = 0, 1, 2
 CONTROLS = {"<|im_end|>": END, "<|im_start|>": START}
 WORDS = (
-    b"The", b" The", b" weather", b" wea", b"ther", b" in", b" Paris", b" is", b" fine", b".", b"\n", b"\n\n", b"12", b"  ",
-    "🎉".encode(), "ü".encode(),
+    b"The", b" The", b" weather", b" wea", b"ther", b" in", b" Paris", b" is", b" fine", b".", b"\n", b"\n\n", b"12",
+    b"  ", "🎉".encode(), "ü".encode(),
 )  # fmt: skip
 
 

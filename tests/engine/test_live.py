@@ -17,6 +17,7 @@ import pytest
 from appliance.backends.process import Engine, EngineSpec
 from appliance.core.chat import BackendError, Fault
 from appliance.core.frames import Frame
+from appliance.engine.__main__ import main
 from appliance.engine.prompt import CHATML
 
 pytestmark = pytest.mark.live
@@ -225,7 +226,5 @@ def test_a_wrong_model_ends_the_process_with_64(tmp_path: Path) -> None:
 
 
 def test_started_by_hand_it_says_who_it_is(capfd: pytest.CaptureFixture[str]) -> None:
-    from appliance.engine.__main__ import main
-
     assert main([]) == 2
     assert "the appliance starts it itself" in capfd.readouterr().err

@@ -34,7 +34,10 @@ def write(one: Writer, *messages: dict[str, Any], **more: Any) -> tuple[int, ...
 
 def test_chatml_is_what_a_model_without_a_template_reads() -> None:
     tokens = write(writer(), {"role": "system", "content": "Be kind."}, user("Hi"))
-    assert said(tokens) == "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        said(tokens)
+        == "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
     assert (tokens.count(START), tokens.count(END)) == (3, 2)
 
 

@@ -139,6 +139,8 @@ def test_the_pace_stays_within_its_bounds(speed: float | None) -> None:
     assert 16 <= pace(speed) <= 512
 
 
-@pytest.mark.parametrize(("speed", "tokens"), [(10.0, 16), (300.0, 60), (1000.0, 200), (1e6, 512)])
-def test_the_pace_is_a_fifth_of_a_second_of_prefill(speed: float, tokens: int) -> None:
+@pytest.mark.parametrize(
+    ("speed", "tokens"), [(10.0, 16), (127.0, 16), (128.0, 32), (300.0, 64), (1000.0, 128), (1e6, 512)]
+)
+def test_the_pace_is_at_most_a_quarter_of_a_second_of_prefill_and_a_power_of_two(speed: float, tokens: int) -> None:
     assert pace(speed) == tokens

@@ -60,3 +60,29 @@ def test_when_the_next_cloud_is_well_it_answers_instead_of_the_box_unless_someth
     if fault.silent:
         # A cloud that has been given up on is hung up on, too.
         box.until(lambda: box.cloud.left_early == 1)
+
+
+def test_a_cloud_that_takes_a_half_written_turn_continues_it_under_the_first_ones_name(box: Stage) -> None:
+    box.play(FAULTS["cut-reset"].act, HEALTHY.act, prefill=True)
+    heard = box.ask(stream_options={"include_usage": True})
+    first, second = (cloud.exchanges[0] for cloud in box.clouds)
+    assert heard.text == first.text + second.text
+    assert second.asked.fields["messages"][-1] == {"role": "assistant", "content": first.text}
+    assert heard.takeovers == (f"cloud->second after={len(first.text)} reason=broken",)
+    assert (heard.finishes, heard.dones, heard.errors) == (("stop",), 1, ())
+    assert heard.ids == (first.id,)
+    assert first.id != second.id
+    assert heard.body.count(b'"role":') == 1
+    assert heard.body.count(b'"prompt_tokens":') == 1
+    assert box.local.asked == []
+
+
+def test_when_the_second_cloud_dies_too_the_box_goes_on_from_the_words_of_both(box: Stage) -> None:
+    box.play(FAULTS["cut-reset"].act, FAULTS["no-finish"].act, prefill=True)
+    heard = box.ask()
+    said = "".join(cloud.exchanges[0].text for cloud in box.clouds)
+    assert heard.text == said + box.local.text
+    (asked,) = box.local.asked
+    assert asked.committed is not None
+    assert asked.committed.text == said
+    assert [takeover.partition(" ")[0] for takeover in heard.takeovers] == ["cloud->second", "second->local"]

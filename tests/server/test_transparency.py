@@ -102,6 +102,13 @@ def test_headers_with_a_meaning_come_down_and_the_clouds_own_business_does_not(b
     assert "x-appliance-fallback" not in headers
 
 
+def test_a_cookie_of_the_cloud_is_nobodys(box: Stage) -> None:
+    box.play(HEALTHY.act)
+    for _ in range(2):
+        send(box, ODD % b"true")
+    assert [exchange.asked.header("cookie") for exchange in box.cloud.exchanges] == [None, None]
+
+
 @pytest.mark.parametrize("name", ["bad-request", "content-policy"])
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_callers_own_mistake_comes_back_as_the_cloud_said_it(box: Stage, name: str, stream: bool) -> None:

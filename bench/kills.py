@@ -76,8 +76,10 @@ class Box:
                 except (httpx.TransportError, ValueError):
                     pass
                 await asyncio.sleep(0.1)
-        said = Path(self._log.name).read_text()
-        raise RuntimeError(f"the appliance on port {self.port} did not become ready; it said:\n{said}")
+        raise RuntimeError(f"the appliance on port {self.port} did not become ready; it said:\n{self._said()}")
+
+    def _said(self) -> str:
+        return Path(self._log.name).read_text()
 
     async def stop(self, how: int = signal.SIGTERM) -> None:
         assert self.process is not None

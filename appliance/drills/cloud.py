@@ -287,7 +287,8 @@ class FailingCloud:
         """Set when a client left before its answer was over."""
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # With the protocol said: asyncio turns Nagle's algorithm off only for a socket that knows it is TCP.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._port = 0
 
     @property

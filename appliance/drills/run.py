@@ -184,7 +184,9 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def serving(appliance: Appliance) -> AsyncGenerator[str, None]:
     """The appliance behind the real server, on a free port of the loopback interface; gives its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    # With the protocol said: asyncio turns Nagle's algorithm off only for a socket that knows it is TCP.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
     server = _Server(
         uvicorn.Config(build(appliance), log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1)
     )

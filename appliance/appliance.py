@@ -58,12 +58,21 @@ class Answer:
         self._passed: Headers = ()
         self._degraded: list[str] = []
 
+    @property
+    def served_by(self) -> str:
+        """Who is asked now, or was last."""
+        return self._relay.leg.name if self._relay.leg else "nobody"
+
+    @property
+    def fallback(self) -> str | None:
+        """Why the first choice did not answer, if so."""
+        return self._relay.fallback
+
     def headers(self) -> Headers:
         """What a client may know about who answered, as far as it is known by now."""
-        leg, fallback = self._relay.leg, self._relay.fallback
-        found = [("x-appliance-request-id", self.id), ("x-appliance-served-by", leg.name if leg else "nobody")]
-        if fallback:
-            found.append(("x-appliance-fallback", fallback))
+        found = [("x-appliance-request-id", self.id), ("x-appliance-served-by", self.served_by)]
+        if self.fallback:
+            found.append(("x-appliance-fallback", self.fallback))
         if self._degraded:
             found.append(("x-appliance-degraded", ", ".join(self._degraded)))
         return (*found, *self._passed)
@@ -158,7 +167,8 @@ class Appliance:
         clouds: dict[str, CloudBackend] = {}
         breakers: dict[str, Breaker] = {}
         for upstream in config.upstreams:
-            unchanged = before.get(upstream.name) == upstream and config.timeouts == self.config.timeouts
+            same_settings = (config.timeouts, config.breaker) == (self.config.timeouts, self.config.breaker)
+            unchanged = before.get(upstream.name) == upstream and same_settings
             if unchanged and upstream.name in self._clouds:
                 clouds[upstream.name] = self._clouds[upstream.name]
                 breakers[upstream.name] = self._breakers[upstream.name]

@@ -132,8 +132,9 @@ def _summary(report: Report) -> str:
     if wrong:
         names = ", ".join(dict.fromkeys(rehearsal.fault.name for rehearsal in wrong))
         return f"{len(wrong)} of {count} answers were not what an application should see ({names}); {who}."
-    quick = [r.silence_ms for r in report.rehearsals if r.silence_ms is not None and not r.fault.silent]
-    longest = f"; longest silence {max(quick):.0f} ms where nothing had to be waited out" if quick else ""
+    streams = [one for one in report.rehearsals if one.stream and not one.fault.silent]
+    quick = [one.silence_ms for one in streams if one.silence_ms is not None]
+    longest = f"; longest silence in a stream {max(quick):.0f} ms, where nothing had to be waited out" if quick else ""
     return f"All {count} answers were what an application should see{longest}; {who}."
 
 

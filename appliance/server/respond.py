@@ -3,7 +3,8 @@
 Rules of this file:
 
 1. The status line waits for the first content, so an early failure has its true status.
-2. After `KEEPALIVE` seconds with nothing to send, headers and the dialect's "still here" go out instead.
+2. After `KEEPALIVE` seconds with nothing to send, headers and the dialect's "still here" go out instead. If
+   another than they name answers in the end, a takeover after no characters says so.
 3. A stream ends cleanly only if the answer did; otherwise the dialect's error event is the last thing in it.
 4. A client that leaves stops the work at once.
 """
@@ -17,7 +18,7 @@ from contextlib import aclosing
 from starlette.types import Message, Receive, Scope, Send
 
 from appliance.appliance import Answer
-from appliance.core.chat import BackendError, ChatRequest, Dialect, Event, Headers, Reply
+from appliance.core.chat import BackendError, ChatRequest, Dialect, Event, Headers, Reply, Takeover
 
 KEEPALIVE = 10.0
 
@@ -31,6 +32,7 @@ class AnswerResponse:
         self._dialect = dialect
         self._keepalive = keepalive
         self._created = int(time.time())
+        self._named = ""  # who the headers say answers
         self._encoder = dialect.encoder(request, id=answer.id, created=self._created)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,12 +45,14 @@ class AnswerResponse:
             work.add_done_callback(lambda _: [task.cancel() for task in around])
 
     async def _stream(self, line: Line) -> None:
+        begun = False
         try:
             async with aclosing(self._answer.events()) as batches:
                 async for events in batches:
-                    if data := self._encoder.encode(events):
-                        await self._open(line)
+                    await self._open(line)
+                    if data := self._encoder.encode(events if begun else [*self._correction(), *events]):
                         await line.write(data)
+                    begun = True
         except BackendError as error:
             await self._fail(line, error)
             return
@@ -67,8 +71,16 @@ class AnswerResponse:
         body = self._dialect.encode_whole(self._request, events, id=self._answer.id, created=self._created)
         await line.reply(Reply(status=200, body=body, headers=(*self._answer.headers(), JSON)))
 
+    def _correction(self) -> list[Event]:
+        """The headers went out early, and named somebody who then did not answer."""
+        now, reason = self._answer.served_by, self._answer.fallback
+        if now == self._named or reason is None:
+            return []
+        return [Takeover(source=self._named, target=now, after=0, reason=reason)]
+
     async def _open(self, line: Line) -> None:
         if not line.opened:
+            self._named = self._answer.served_by
             kind = (("content-type", self._encoder.content_type), ("cache-control", "no-cache"))
             await line.open(200, (*self._answer.headers(), *kind))
 

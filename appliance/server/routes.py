@@ -130,6 +130,13 @@ def _refusal(dialect: Dialect, error: BackendError, id: str | None = None) -> Re
     return response
 
 
+def _kinds(error: BaseException) -> str:
+    """The names of an exception's type, and of those in its group."""
+    if isinstance(error, BaseExceptionGroup):
+        return ", ".join(_kinds(one) for one in error.exceptions)
+    return type(error).__name__
+
+
 def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "appliance"}
 
@@ -140,9 +147,7 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     return _refusal(OPENAI, BackendError(Fault.REQUEST, message, status=error.status_code))
 
 
-async def _internal(request: Request, error: Exception) -> Response:
-    # The traceback stays out of the log: its lines may hold what a client wrote.
-    log.error("%s %s failed inside: %s", request.method, request.url.path, type(error).__name__)
+async def _internal(_: Request, __: Exception) -> Response:
     return _refusal(OPENAI, BackendError(Fault.SERVER, "The appliance made a mistake; it is in its log.", status=500))
 
 
@@ -158,7 +163,14 @@ class Doorkeeper:
         if scope["type"] == "http" and (refusal := self._judge(scope)) is not None:
             await refusal(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            # The client has its answer, or a broken line if one was under way. Not the error's own words and not its
+            # traceback: either may hold what a client wrote.
+            log.error("%s %s failed inside: %s", scope["method"], scope["path"], _kinds(error))
 
     def _judge(self, scope: Scope) -> Response | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}

@@ -106,11 +106,6 @@ def test_each_cloud_has_its_own(box: Stage) -> None:
     assert (state(box), state(box, 1)) == ("open", "closed")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Appliance._adopt keeps the breaker of an upstream that has not changed, also when [breaker] has; "
-    "`unchanged` must look at config.breaker too",
-)
 def test_a_reload_of_the_breakers_settings_comes_true(box: Stage) -> None:
     box.play(FAULTS["server-error"].act)
     config = box.appliance.config

@@ -129,11 +129,6 @@ def test_while_nothing_comes_the_client_gets_signs_of_life_and_then_its_answer(b
     assert (heard.text, heard.finishes, heard.dones, heard.errors) == (box.local.text, ("stop",), 1, ())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the headers went out with the first sign of life and name the cloud; when the box answers after all, "
-    "nothing in the stream says so: Relay._enter emits a Takeover only once content was sent",
-)
 def test_after_signs_of_life_a_comment_says_who_answers_after_all(box: Stage, impatient: None) -> None:
     box.play(FAULTS["black-hole"].act, timeouts=QUICK)
     heard = box.ask()
@@ -191,11 +186,6 @@ def test_a_mistake_of_our_own_is_a_500_in_openais_shape(box: Stage, monkeypatch:
     assert response.json()["error"]["type"] == "server_error"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="routes._internal keeps the traceback out of its own log line, but Starlette raises the error again after "
-    "the handler and uvicorn.error logs it whole; the words of an exception can be a client's",
-)
 def test_a_mistake_of_our_own_does_not_put_its_words_into_the_log(
     box: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

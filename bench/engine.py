@@ -4,7 +4,8 @@
 
 Same model, threads, batch, flash attention and KV layout (one stream per sequence) on both sides; prompts of some
 32 tokens, 128 generated. The C++ program feeds tokens it made up and samples nothing. Ours goes through the pipe,
-samples (temperature 0), makes text and sends it. Printed: the ratio ours/theirs per number of sequences, its median
+samples (temperature 0, ends forbidden by logit_bias), makes text and sends it; counted is the time in which all
+sequences were being written. Printed: the ratio ours/theirs per number of sequences, its median
 and the lower end of a 95 % bootstrap interval.
 
 `llama-batched-bench` is built from the llama-cpp-python sdist (docs/benchmarking.md says how); no test needs it.
@@ -19,6 +20,7 @@ import random
 import statistics
 import subprocess
 import sys
+import time
 
 from appliance.backends.process import Engine, EngineSpec
 
@@ -36,26 +38,41 @@ def theirs(program: str, model: str, threads: int, parallel: int) -> float:
     return float(row["speed_tg"])
 
 
-async def ours(engine: Engine, parallel: int, round: int) -> float:
-    """All sequences start together; tokens over the time in which they were generated."""
+async def ours(engine: Engine, parallel: int, round: int, ends: list[int]) -> float:
+    """Tokens per second while all sequences were being written: from the last first word to the first end."""
+    begun = 0
+    everybody, anybody = asyncio.Event(), asyncio.Event()
 
-    async def one(index: int) -> tuple[int, float]:
+    async def one(index: int) -> None:
+        nonlocal begun
         job = {
             "messages": [{"role": "user", "content": f"{LONG} {round * 100 + index}."}],
             "committed": None,
             "max_tokens": GENERATED,
             "stop": [],
             "trim": False,
-            "sampling": {"temperature": 0},
+            "sampling": {"temperature": 0, "logit_bias": [[token, -100] for token in ends]},
         }
+        first = True
         async for frames in engine.generate(job):
             for frame in frames:
+                if frame["op"] == "text" and first:
+                    first = False
+                    begun += 1
+                    if begun == parallel:
+                        everybody.set()
                 if frame["op"] == "finish":
-                    return frame["timings"]["predicted_n"], frame["timings"]["predicted_ms"]
-        raise RuntimeError("the engine gave no end")
+                    anybody.set()
 
-    ends = await asyncio.gather(*(one(index) for index in range(parallel)))
-    return sum(tokens for tokens, _ in ends) / (max(ms for _, ms in ends) / 1000)
+    async def window() -> float:
+        await everybody.wait()
+        before, began = (await engine.stats())["decoded"], time.perf_counter()
+        await anybody.wait()
+        after, ended = (await engine.stats())["decoded"], time.perf_counter()
+        return float((after - before) / (ended - began))
+
+    rate, *_ = await asyncio.gather(window(), *(one(index) for index in range(parallel)))
+    return rate
 
 
 def lower_bound(ratios: list[float]) -> float:
@@ -71,7 +88,7 @@ async def main(given: argparse.Namespace) -> None:
         await engine.wait_ready(120)
         pairs = []
         for round in range(given.rounds + 1):
-            mine = await ours(engine, parallel, round)
+            mine = await ours(engine, parallel, round, given.ends)
             other = await asyncio.to_thread(theirs, given.batched_bench, given.model, given.threads, parallel)
             if round:  # the first warms up
                 pairs.append((mine, other))
@@ -92,6 +109,7 @@ if __name__ == "__main__":
     parser.add_argument("--batched-bench", required=True)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--parallel", default="1,4,8")
+    parser.add_argument("--ends", type=int, nargs="*", default=[0, 2, 4], help="the model's end tokens, forbidden here")
     parser.add_argument("--threads", type=int, default=2)
     asyncio.run(main(parser.parse_args()))
     sys.exit(0)

@@ -9,7 +9,8 @@ Rules:
    reason the engine gave.
 2. Any other death of an engine that was asked to live is a crash. The first one is followed by a start at once,
    since somebody's answer is waiting to be continued; the next ones wait 0.5, 1, 2, 4 ... 30 seconds.
-3. An engine that was ready for 60 seconds is forgiven its past.
+3. An engine that was ready for 10 seconds is forgiven its past: it loads and it answers, and what waits for it now
+   are people. Back-off is for an engine that dies as soon as it is up.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 WRONG = 64
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
-HEALTHY_AFTER = 60.0
+HEALTHY_AFTER = 10.0
 
 
 @dataclass(frozen=True, slots=True)

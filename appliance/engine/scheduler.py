@@ -11,12 +11,15 @@ Rules:
 2. Requests that are one token behind come first: somebody is reading along.
 3. What is left is shared by the others so that the one least behind is done first and none gets more than an equal
    share of what the ones after it need too.
-4. Requests wait for a slot in the order they came; when `queue` of them wait, the next is refused.
-5. A request ends exactly once, wherever it is: waiting, catching up or being answered. Its slot is free at once.
+4. Shares are in the order of their slots, and a free slot with the lowest number is given first: with a stream of cells
+   per sequence llama.cpp computes only neighbours together, in rising order. Eight in falling order took twice as long.
+5. Requests wait for a slot in the order they came; when `queue` of them wait, the next is refused.
+6. A request ends exactly once, wherever it is: waiting, catching up or being answered. Its slot is free at once.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,7 +69,7 @@ class Scheduler:
             raise ValueError("an engine needs at least one slot")
         self._slots = slots
         self._queue = queue
-        self._free = list(range(slots - 1, -1, -1))
+        self._free = list(range(slots))  # a heap
         self._running: OrderedDict[int, _Work] = OrderedDict()
         self._waiting: OrderedDict[int, _Work] = OrderedDict()
 
@@ -99,7 +102,7 @@ class Scheduler:
         seated: list[tuple[int, int]] = []
         while self._free and self._waiting:
             id, work = self._waiting.popitem(last=False)
-            work.slot = self._free.pop()
+            work.slot = heapq.heappop(self._free)
             self._running[id] = work
             seated.append((id, work.slot))
         return seated
@@ -115,7 +118,7 @@ class Scheduler:
             count = min(work.behind, max(1, left // (len(late) - index)))
             shares.append(self._share(work, count))
             left -= count
-        return shares
+        return sorted(shares, key=lambda share: share.slot)
 
     def computed(self, id: int, count: int) -> None:
         """`count` more tokens of the request are computed."""
@@ -136,7 +139,7 @@ class Scheduler:
             del self._waiting[id]
             return None
         work = self._running.pop(id)
-        self._free.append(work.slot)
+        heapq.heappush(self._free, work.slot)
         return work.slot
 
     @staticmethod

@@ -114,6 +114,16 @@ def test_who_is_one_token_behind_comes_before_who_is_many() -> None:
     assert shares(seated(4, 500, 1, 1, 500).plan(12)) == {0: 5, 1: 1, 2: 1, 3: 5}
 
 
+def test_shares_are_in_the_order_of_slots_and_the_lowest_free_slot_is_given_first() -> None:
+    scheduler = seated(4, 1, 9, 1, 9)
+    for id in (3, 0, 2):
+        scheduler.end(id)
+    for id, tokens in ((10, 50), (11, 1)):
+        assert scheduler.admit(id, tokens)
+    assert scheduler.seat() == [(10, 0), (11, 2)]
+    assert [(share.slot, share.id) for share in scheduler.plan(20)] == [(0, 10), (1, 1), (2, 11)]
+
+
 def test_a_short_prompt_is_not_delayed_by_a_long_one() -> None:
     assert shares(seated(2, 4000, 20).plan(66)) == {0: 46, 1: 20}
 

@@ -37,11 +37,6 @@ PASSED_ON_PREFIXES = (
     "LC_", "PYTHON", "LLAMA_", "GGML_", "OMP_", "GOMP_", "KMP_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "VK_",
 )  # fmt: skip
 
-# llama.cpp's threads meet after every operation and spin while they wait. On a box that does something else as well
-# the one waited for may not be running, and the others burn its time slice: 18 tok/s instead of 131 on two busy cores
-# (docs/figures.md). Spinning for a moment and then sleeping costs little on an idle box.
-OPENMP = {"GOMP_SPINCOUNT": "1000"}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
@@ -362,10 +357,11 @@ def _environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name.upper() in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
     }
-    # On a busy box GNU OpenMP's threads wait for each other by burning what the other one needs: beside one other
-    # busy process 2.6 tokens/s instead of 90. A shorter wait costs about 1 % on an idle box.
+    # llama.cpp's threads meet after every operation and spin while they wait. On a box that does something else as
+    # well, the one waited for may not be running, and the others burn its time: 18 tok/s instead of 131 on two busy
+    # cores (docs/figures.md). To spin for a moment and then sleep costs nothing that can be seen on an idle one.
     if "OMP_WAIT_POLICY" not in passed:
         passed.setdefault("GOMP_SPINCOUNT", SPINS)
     home = str(Path(__file__).resolve().parents[2])
     paths = [home, *filter(None, [passed.get("PYTHONPATH")])]
-    return OPENMP | passed | {"PYTHONPATH": os.pathsep.join(paths)}
+    return passed | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -297,6 +297,11 @@ class Appliance:
         }
         if ready is not None:
             found |= {name: value for name, value in asdict(ready).items() if name != "model"}
+            # A wedged engine must not wedge the question how it is.
+            with suppress(BackendError, TimeoutError):
+                async with asyncio.timeout(1):
+                    stats = await engine.stats()
+                    found |= {name: stats[name] for name in ("busy", "waiting", "decoded")}
         return found
 
 

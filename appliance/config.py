@@ -15,6 +15,7 @@ import difflib
 import json
 import os
 import re
+import ssl
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -305,6 +306,11 @@ def _upstreams(
                 raise document.wrong(
                     ("upstream", index, "ca"), f"upstream.ca is {values['ca']}, which is no file; give a PEM file."
                 )
+            try:
+                ssl.create_default_context(cafile=str(values["ca"]))
+            except (OSError, ValueError) as error:
+                trouble = f"upstream.ca is {values['ca']}, which holds no certificates; give a PEM file."
+                raise document.wrong(("upstream", index, "ca"), trouble) from error
         upstreams.append(UpstreamConfig(**values))
     return tuple(upstreams), warnings
 

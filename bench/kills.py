@@ -67,6 +67,10 @@ class Box:
     async def start(self) -> None:
         command = [sys.executable, "-m", "appliance", "serve", "--config", str(self._config), "--port", str(self.port)]
         self.process = await asyncio.create_subprocess_exec(*command, stdout=self._log, stderr=self._log)
+        await self.ready()
+
+    async def ready(self) -> None:
+        """Wait until the box's own model answers."""
         async with httpx.AsyncClient(timeout=5) as client:
             for _ in range(600):
                 try:
@@ -187,6 +191,7 @@ async def main(victim: str, answers: int, clients: int, seed: int) -> int:
         usual = time.perf_counter() - began  # how long a round takes undisturbed: where the kills are spread over
         done = 0
         while done < answers:
+            await box.ready()
             asked = [chance.choice(PROMPTS) for _ in range(min(clients, answers - done))]
             running = [asyncio.ensure_future(ask(client, prompt, model)) for prompt in asked]
             await asyncio.sleep(chance.uniform(0.05, usual * 0.9))

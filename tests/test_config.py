@@ -8,6 +8,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import certifi
 import pytest
 
 from appliance.config import (
@@ -60,7 +61,7 @@ def test_an_empty_file_gives_every_default(tmp_path: Path) -> None:
 
 
 def test_every_key_arrives_where_it_belongs(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("-")
+    (tmp_path / "ca.pem").write_bytes(Path(certifi.where()).read_bytes())
     config = load(
         tmp_path,
         """
@@ -477,3 +478,9 @@ def test_reading_the_configuration_loads_nothing_but_the_standard_library() -> N
         "print(sorted({name.partition('.')[0] for name in new} - set(sys.stdlib_module_names) - {'appliance'}))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_a_ca_file_without_certificates_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("-")
+    with pytest.raises(ConfigError, match=r"line 4: upstream.ca is .*ca.pem, which holds no certificates"):
+        load(tmp_path, '[[upstream]]\nname = "a"\nbase_url = "https://a.example"\nca = "ca.pem"\n')

@@ -126,10 +126,15 @@ class CloudBackend:
 
     def _outgoing_headers(self, request: ChatRequest) -> list[tuple[bytes, bytes]]:
         """The client's own, then what the configuration says about the same names, then what describes our body."""
+        # What `Connection` names is between the client and us (RFC 9110 7.6.1).
+        hops = {
+            one.strip().lower() for name, value in request.headers if name == "connection" for one in value.split(",")
+        }
+        kept_back = NOT_PASSED_UP | hops | self._headers.keys()
         passed = [
             (name, value)
             for name, value in request.headers
-            if name not in NOT_PASSED_UP and name not in self._headers and not name.startswith("x-appliance-")
+            if name not in kept_back and not name.startswith("x-appliance-")
         ]
         accept = "text/event-stream" if request.stream else "application/json"
         ours = [("content-type", "application/json"), ("accept", accept), ("accept-encoding", "identity")]

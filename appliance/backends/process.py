@@ -26,6 +26,7 @@ State = Literal["starting", "loading", "ready", "restarting", "failed", "stopped
 ENDINGS = ("finish", "error")
 SPINS = "1000"
 STOP_SECONDS = 5.0
+RESPAWN_SECONDS = 5.0
 TAIL_LINES = 50
 SHOWN_LINES = 8
 CRASHED = "The local model's engine died."
@@ -150,7 +151,16 @@ class Engine:
             if isinstance(answer, WaitUntil):
                 await asyncio.sleep(answer.time - loop.time())
             self.restarts += 1
-            child = await self._spawn()
+            child = await self._spawn_somehow()
+
+    async def _spawn_somehow(self) -> _Child:
+        """A new process, as soon as the system has room for one."""
+        while True:
+            try:
+                return await self._spawn()
+            except OSError as error:
+                log.error("the engine cannot be started (%s); trying again", error.strerror)
+                await asyncio.sleep(RESPAWN_SECONDS)
 
     async def _spawn(self) -> _Child:
         ours, theirs = socket.socketpair()
@@ -164,6 +174,7 @@ class Engine:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # a signal to our whole group must not end the answers that are drained
                 env=_environment(),
             )
         ours.setblocking(False)

@@ -49,7 +49,7 @@ def ask(to: httpx.Client, method: str, path: str, body: dict[str, Any] | None = 
         answer = reply.json()
     except ValueError:
         answer = None
-    if not isinstance(answer, dict):
+    if not isinstance(answer, dict) or not (answer.keys() & {"version", "closed", "error"}):
         raise Unwell(f"what listens at {to.base_url} is not an appliance; choose another port in appliance.toml.")
     if reply.status_code >= 400:
         raise Unwell(complaint(answer, reply.status_code))

@@ -54,7 +54,11 @@ def show(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
             print(_CLEAR + text if args.watch and sys.stdout.isatty() else text, flush=True)
             if not args.watch:
                 return FINE if status.get("ready") else NOT_WELL
-            time.sleep(_WATCH_EVERY)
+            try:
+                time.sleep(_WATCH_EVERY)
+            except KeyboardInterrupt:
+                print()
+                return FINE
 
 
 def reset(args: argparse.Namespace, environ: Mapping[str, str]) -> int:

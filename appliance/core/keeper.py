@@ -10,7 +10,7 @@ Rules:
 2. Any other death of an engine that was asked to live is a crash. The first one is followed by a start at once,
    since somebody's answer is waiting to be continued; the next ones wait 0.5, 1, 2, 4 ... 30 seconds.
 3. An engine that was ready for 10 seconds is forgiven its past: it loads and it answers, and what waits for it now
-   are people. Back-off is for an engine that dies as soon as it is up.
+   are people. One that was ready at all waits a second at most; the long waits are for one that cannot even load.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 WRONG = 64
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
+LONGEST_WAIT_IF_READY = 1.0
 HEALTHY_AFTER = 10.0
 
 
@@ -72,5 +73,6 @@ class Keeper:
         if self._crashes == 1:
             return StartNow()
         # The exponent is held down so that a box that crashes for weeks does not overflow a float.
-        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._crashes - 2, 16))
+        longest = LONGEST_WAIT if ready_since is None else LONGEST_WAIT_IF_READY
+        wait = min(longest, FIRST_WAIT * 2.0 ** min(self._crashes - 2, 16))
         return WaitUntil(now + wait)

@@ -311,8 +311,10 @@ class Relay:
             case _:
                 pass
         if carries_content(event):
+            choice = getattr(event, "choice", 0)
             self._leg_has_content = True
-            self._seen.add(getattr(event, "choice", 0))
+            self._seen.add(choice)
+            self._continuable = self._continuable and choice == 0
 
     def _forget(self) -> None:
         """Nothing of it has gone out: the next leg answers from the start."""

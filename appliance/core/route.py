@@ -23,6 +23,9 @@ LOCAL = "local"
 BOX_OFFERS: frozenset[str] = frozenset()
 """What the box can do beyond text. Tools, JSON, logprobs and n are rooms still to be built."""
 
+FIELDS = {"json": "response_format", "audio": "modalities", "images": "messages", "file": "messages"}
+"""Where in a request a need is written, if not under its own name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
@@ -108,7 +111,7 @@ def _refuse_what_the_box_cannot_do(request: ChatRequest, box: Leg) -> None:
             Fault.REQUEST,
             f"The model on this box cannot do this yet: {', '.join(missing)}; leave it out, or ask a cloud's model.",
             status=400,
-            param=missing[0],
+            param=FIELDS.get(missing[0], missing[0]),
         )
 
 

@@ -237,7 +237,7 @@ def _tools(found: fields.Object, needs: set[str]) -> None:
 
 def _format(found: fields.Object, needs: set[str]) -> None:
     wanted = fields.mapping(found, "response_format") or {}
-    if fields.string(wanted, "type", "response_format") in ("json_object", "json_schema"):
+    if fields.string(wanted, "type", "response_format") not in (None, "text"):
         needs.add("json")
     logprobs = found.get("logprobs")
     if logprobs is not None and not isinstance(logprobs, bool):

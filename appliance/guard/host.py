@@ -6,10 +6,12 @@ POSTs). So the `Host` must be one of ours, and an `Origin` must be ours or liste
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -21,10 +23,8 @@ class Refusal:
 
 def hostname(host_header: str) -> str | None:
     """The name in a Host header, without its port, in lower case; ``None`` if it is no such header."""
-    try:
-        return urlsplit(f"//{host_header}").hostname
-    except ValueError:
-        return None
+    found = _HOST.fullmatch(host_header.strip())
+    return (found["v6"] or found["name"]).lower() if found else None
 
 
 def admit(

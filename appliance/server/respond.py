@@ -7,6 +7,7 @@ Rules of this file:
    another than they name answers in the end, a takeover after no characters says so.
 3. A stream ends cleanly only if the answer did; otherwise the dialect's error event is the last thing in it.
 4. A client that leaves stops the work at once.
+5. When the service ends before the answer does, the client is told so, like any other failure.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import aclosing
 from starlette.types import Message, Receive, Scope, Send
 
 from appliance.appliance import Answer
-from appliance.core.chat import BackendError, ChatRequest, Dialect, Event, Headers, Reply, Takeover
+from appliance.core.chat import BackendError, ChatRequest, Dialect, Event, Fault, Headers, Reply, Takeover
 
 KEEPALIVE = 10.0
 
@@ -37,6 +38,14 @@ class AnswerResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         line = Line(send)
+        try:
+            await self._answer_with_company(line, receive)
+        except asyncio.CancelledError:
+            # Only the end of the service comes from outside; uvicorn waits for this last word.
+            stopping = BackendError(Fault.BUSY, "The appliance is stopping; ask again.", status=503, retry_after=5.0)
+            await self._fail(line, stopping)
+
+    async def _answer_with_company(self, line: Line, receive: Receive) -> None:
         async with asyncio.TaskGroup() as group:
             work = group.create_task(self._stream(line) if self._request.stream else self._whole(line), name="answer")
             around = [group.create_task(_leave_with_client(receive, work), name="client-watch")]
@@ -111,6 +120,7 @@ class Line:
         self._send = send
         self._lock = asyncio.Lock()  # the head goes out before any body, whichever task writes first
         self.opened = False
+        self._closed = False
         self.last_write = time.monotonic()
 
     async def open(self, status: int, headers: Headers) -> None:
@@ -122,7 +132,11 @@ class Line:
             await self._put({"type": "http.response.start", "status": status, "headers": raw})
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
+        """Send `data`; after the last of it nothing more goes out, whoever asks."""
         async with self._lock:
+            if self._closed:
+                return
+            self._closed = last
             await self._put({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def reply(self, reply: Reply) -> None:
@@ -132,6 +146,7 @@ class Line:
     async def _put(self, message: Message) -> None:
         self.last_write = time.monotonic()
         await self._send(message)
+        self.last_write = time.monotonic()  # a client that takes its time has not been left in silence
 
 
 async def _leave_with_client(receive: Receive, work: asyncio.Task[None]) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 import secrets
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -98,7 +98,12 @@ def build(appliance: Appliance) -> ASGIApp:
             allow_origins=list(server.origins),
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["x-appliance-served-by", "x-appliance-request-id", "x-appliance-fallback"],
+            expose_headers=[
+                "x-appliance-served-by",
+                "x-appliance-request-id",
+                "x-appliance-fallback",
+                "x-appliance-degraded",
+            ],
         )
     return Doorkeeper(app, own_names=frozenset({server.host}), origins=frozenset(server.origins))
 
@@ -141,10 +146,19 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "appliance"}
 
 
+async def _drain(receive: Receive) -> None:
+    """Whoever still sends does not hear a refusal: read on and throw away."""
+    with suppress(BodyTooLarge, ClientGone):
+        await read_body(receive, limit=0)
+
+
 async def _no_such_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    await _drain(request.receive)
     message = f"There is no {request.method} {request.url.path[:200]} here; see /v1/chat/completions and /v1/models."
-    return _refusal(OPENAI, BackendError(Fault.REQUEST, message, status=error.status_code))
+    response = _refusal(OPENAI, BackendError(Fault.REQUEST, message, status=error.status_code))
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def _internal(_: Request, __: Exception) -> Response:
@@ -161,6 +175,7 @@ class Doorkeeper:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (refusal := self._judge(scope)) is not None:
+            await _drain(receive)
             await refusal(scope, receive, send)
             return
         try:

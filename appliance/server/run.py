@@ -105,6 +105,8 @@ async def _watch_engine(server: uvicorn.Server, appliance: Appliance, require_gp
         else:
             trouble = f"The local model can no longer be used: {await appliance.engine.wait_failed()}"
     except BackendError as error:
+        if appliance.engine.state == "stopped":  # we are being ended while the model still loads: nothing is wrong
+            return FINE
         trouble = f"The local model cannot be used: {error}"
     _say(trouble, file=sys.stderr)
     server.should_exit = True
@@ -150,6 +152,9 @@ def _reload(appliance: Appliance, reread: Callable[[], Config]) -> None:
         waiting = appliance.reload(reread())
     except ValueError as error:
         log.error("The configuration was not reloaded, the old one stays in force: %s", error)
+        return
+    except Exception as error:  # whatever it is, it must not cost the running configuration
+        log.error("The configuration was not reloaded, the old one stays in force: %s", type(error).__name__)
         return
     log.info("The configuration was reloaded%s", f"; [{'], ['.join(waiting)}] need a restart" if waiting else "")
 

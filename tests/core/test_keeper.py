@@ -42,6 +42,15 @@ def test_less_than_ten_seconds_are_not() -> None:
     assert keeper.exited(1, 19.5) == WaitUntil(20.0)
 
 
+def test_an_engine_that_was_ready_is_back_within_a_second() -> None:
+    keeper = Keeper()
+    for _ in range(9):
+        crash(keeper, 0.0)
+    keeper.started()
+    keeper.ready(10.0)
+    assert keeper.exited(-9, 11.0) == WaitUntil(12.0)
+
+
 def test_time_that_was_spent_loading_is_not_health() -> None:
     keeper = Keeper()
     crash(keeper, 0.0)

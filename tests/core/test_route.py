@@ -139,7 +139,7 @@ def test_the_box_refuses_what_it_was_itself_asked_for_and_cannot_do(model, upstr
     )
     with pytest.raises(BackendError) as caught:
         route(request, upstreams, wish)
-    assert caught.value.param == "images"
+    assert caught.value.param == "messages"  # where the images are
 
 
 def test_as_a_fallback_the_box_takes_what_it_cannot_do_and_knows_what_it_lacks():

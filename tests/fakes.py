@@ -118,6 +118,9 @@ class ScriptedEngine:
     async def wait_ready(self, timeout: float | None = None) -> EngineReady:
         return self.ready
 
+    async def stats(self) -> dict[str, object]:
+        return {"op": "stats", "busy": 0, "waiting": 0, "decoded": 0}
+
 
 class _Server(uvicorn.Server):
     """A server that leaves the signals of the process alone."""

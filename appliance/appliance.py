@@ -33,8 +33,10 @@ from appliance.core.chat import (
     Opened,
     Takeover,
 )
-from appliance.core.relay import Limits, Relay, Tried
+from appliance.core.pulse import Limits
+from appliance.core.relay import Relay, Tried
 from appliance.core.route import LOCAL, Offer, concrete, legs, models
+from appliance.core.suspicion import Suspicion
 from appliance.dialects.openai_chat import OPENAI
 from appliance.drive import drive
 from appliance.journal import Attempt, Journal
@@ -111,11 +113,14 @@ class Answer:
 
 
 class Appliance:
-    def __init__(self, config: Config, model: Resolved) -> None:
+    def __init__(
+        self, config: Config, model: Resolved, *, engine: Engine | None = None, local: LocalBackend | None = None
+    ) -> None:
+        """`engine` and `local` are what answers on the box, if it is not to be the model's own process."""
         self.config = config
         self.journal = Journal()
         self.model_name = model.name
-        self.engine = Engine(
+        self.engine = engine or Engine(
             EngineSpec(
                 path=str(model.path),
                 context=config.local.context,
@@ -128,12 +133,13 @@ class Appliance:
                 template=model.template,
             )
         )
-        self._local = LocalBackend(self.engine, model.name)
+        self._local = local or LocalBackend(self.engine, model.name, standby=config.local.standby)
         self._started_at = time.time()
         self._random = random.Random()
         self._retired: list[CloudBackend] = []
         self._clouds: dict[str, CloudBackend] = {}
         self._breakers: dict[str, Breaker] = {}
+        self._suspicions: dict[str, Suspicion] = {}
         self._offers: tuple[Offer, ...] = ()
         self._limits = Limits()
         self._adopt(config)
@@ -166,18 +172,21 @@ class Appliance:
         before = {upstream.name: upstream for upstream in self.config.upstreams}
         clouds: dict[str, CloudBackend] = {}
         breakers: dict[str, Breaker] = {}
+        suspicions: dict[str, Suspicion] = {}
         for upstream in config.upstreams:
             same_settings = (config.timeouts, config.breaker) == (self.config.timeouts, self.config.breaker)
             unchanged = before.get(upstream.name) == upstream and same_settings
             if unchanged and upstream.name in self._clouds:
                 clouds[upstream.name] = self._clouds[upstream.name]
                 breakers[upstream.name] = self._breakers[upstream.name]
+                suspicions[upstream.name] = self._suspicions[upstream.name]
             else:
+                suspicions[upstream.name] = Suspicion()
                 clouds[upstream.name] = _cloud(upstream, config.timeouts)
                 breakers[upstream.name] = Breaker(failures=config.breaker.failures, cooldown=config.breaker.cooldown)
         # An answer may still be running in a cloud that is gone from the file; it is closed with the service.
         self._retired += [cloud for cloud in self._clouds.values() if cloud not in clouds.values()]
-        self._clouds, self._breakers = clouds, breakers
+        self._clouds, self._breakers, self._suspicions = clouds, breakers, suspicions
         self._offers = tuple(
             Offer(name=upstream.name, models=upstream.models, aliases=upstream.aliases, prefill=upstream.prefill)
             for upstream in config.upstreams
@@ -199,9 +208,11 @@ class Appliance:
             self._breakers,
             limits=self._limits,
             jitter=self._random.random(),
+            suspicions=self._suspicions,
         )
         backends: dict[str, Backend] = {**self._clouds, LOCAL: self._local}
-        batches = drive(relay, backends, lambda tried: self._record(id, tried))
+        standby = self._local if self.config.local.standby != "cold" else None
+        batches = drive(relay, backends, lambda tried: self._record(id, tried), standby)
         return Answer(id=id, relay=relay, batches=batches, journal=self.journal)
 
     async def models(self) -> tuple[str, ...]:
@@ -319,11 +330,9 @@ def _cloud(upstream: UpstreamConfig, timeouts: TimeoutConfig) -> CloudBackend:
 
 
 def _limits(timeouts: TimeoutConfig) -> Limits:
-    """ "auto" is the starting value until there is history to learn from."""
-    auto = Limits()
     return Limits(
-        first_content=auto.first_content if timeouts.first_content == "auto" else timeouts.first_content,
-        stall=auto.stall if timeouts.stall == "auto" else timeouts.stall,
-        whole=min(auto.whole, timeouts.total),
+        first_content=None if timeouts.first_content == "auto" else timeouts.first_content,
+        stall=None if timeouts.stall == "auto" else timeouts.stall,
+        whole=min(Limits().whole, timeouts.total),
         total=timeouts.total,
     )

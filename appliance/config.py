@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from appliance.core.standby import Mode
 from appliance.settings import SECTIONS, Key, Later, Unexpected, fits_header
 
 FILE_NAME = "appliance.toml"
@@ -38,11 +39,13 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 8484
     origins: tuple[str, ...] = ()
+    log: Literal["text", "json"] = "text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalConfig:
-    """The model on the box. `context` is in tokens and guaranteed to each of `slots` answers at a time."""
+    """The model on the box. `context` is in tokens and guaranteed to each of `slots` answers at a time;
+    `unload_after` is in idle seconds, 0 for never."""
 
     model: str = "starter"
     context: int = 4096
@@ -53,6 +56,8 @@ class LocalConfig:
     mlock: bool = False
     queue: int = 64
     overflow: Literal["trim", "refuse"] = "trim"
+    standby: Mode = "auto"
+    unload_after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,8 @@
-"""The only place where the relay meets time and I/O: it carries out what the relay says and tells it what came."""
+"""The only place where the relay meets time and I/O: it carries out what the relay says and tells it what came.
+
+While a cloud answers, the box may stand by (`Shadow`): it is given the conversation, then the cloud's words as they
+pass, and hears when the cloud's silence becomes odd. What it makes of that is its own affair; the relay does not wait.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,39 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from typing import cast
+from typing import Protocol, cast
 
-from appliance.core.chat import Backend, BackendError, Event, Fault
+from appliance.core.chat import Backend, BackendError, ChatRequest, Event, Fault, Message, Text, TextDelta
 from appliance.core.relay import Action, Call, Done, Emit, Relay, Tried
+from appliance.core.standby import SUSPICIOUS
 
 log = logging.getLogger("appliance.drive")
 
 
+class Following(Protocol):
+    """A conversation the box was told of. Nothing here waits or fails."""
+
+    def feed(self, text: str) -> None: ...
+
+    def suspect(self, level: float) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Standby(Protocol):
+    """The box, as somebody who can be told beforehand."""
+
+    patience: float
+    """Seconds a cloud's answer must have lasted before the box is told: short ones are not worth it."""
+
+    def follow(self, request: ChatRequest, *, suspicion: float) -> Following: ...
+
+
 async def drive(
-    relay: Relay, backends: Mapping[str, Backend], record: Callable[[Tried], None]
+    relay: Relay,
+    backends: Mapping[str, Backend],
+    record: Callable[[Tried], None],
+    standby: Standby | None = None,
 ) -> AsyncGenerator[tuple[Event, ...], None]:
     """The events of one answer, in the batches in which they came.
 
@@ -26,6 +53,7 @@ async def drive(
     """
     clock = asyncio.get_running_loop().time
     actions: Sequence[Action] = relay.start(clock())
+    shadow: Shadow | None = None
     async with AsyncExitStack() as stack:
         stream: AsyncIterator[Sequence[Event]] | None = None
         try:
@@ -40,6 +68,9 @@ async def drive(
                             record(action)
                         case Call(leg, request):
                             await stack.aclose()
+                            if shadow is not None:
+                                shadow.close()  # before the box is asked: what it has computed is free for that
+                            shadow = Shadow.of(relay, standby)
                             stream = backends[leg.name].stream(request, leg.model)
                             # every backend answers with an async generator; the protocol only promises an iterator
                             await stack.enter_async_context(aclosing(cast("AsyncGenerator[Sequence[Event]]", stream)))
@@ -48,14 +79,18 @@ async def drive(
                                 raise error
                             return
                 assert stream is not None
-                actions = await _next(relay, stream, clock)
+                actions = await _next(relay, stream, clock, shadow)
         finally:
+            if shadow is not None:
+                shadow.close()
             for action in relay.cancel(clock()):
                 if isinstance(action, Tried):
                     record(action)
 
 
-async def _next(relay: Relay, stream: AsyncIterator[Sequence[Event]], clock: Callable[[], float]) -> list[Action]:
+async def _next(
+    relay: Relay, stream: AsyncIterator[Sequence[Event]], clock: Callable[[], float], shadow: Shadow | None
+) -> list[Action]:
     """What happened next, told to the relay."""
     try:
         async with asyncio.timeout_at(relay.deadline):
@@ -70,4 +105,58 @@ async def _next(relay: Relay, stream: AsyncIterator[Sequence[Event]], clock: Cal
         # A mistake of ours in a backend or a dialect must not cost the client its answer: the next leg gives it.
         log.exception("A backend failed inside", exc_info=error if log.isEnabledFor(logging.DEBUG) else False)
         return relay.fail(BackendError(Fault.BROKEN, f"It failed inside: {type(error).__name__}."), clock())
+    if shadow is not None:
+        shadow.feed(events)
     return relay.receive(events, clock())
+
+
+class Shadow:
+    """One cloud's answer, as the box is told of it while it may still have to go on with it."""
+
+    def __init__(self, relay: Relay, standby: Standby) -> None:
+        self._relay = relay
+        self._standby = standby
+        self._following: Following | None = None
+        self._said: list[str] = []  # before the box was told
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        # One timer, looked at again when it is due: a healthy answer moves the warning with every word.
+        self._timer = self._loop.call_at(min(self._began + standby.patience, relay.warning), self._look)
+
+    @classmethod
+    def of(cls, relay: Relay, standby: Standby | None) -> Shadow | None:
+        """A shadow for the leg the relay has just called, if the box would be asked after it."""
+        return cls(relay, standby) if standby is not None and relay.standby() is not None else None
+
+    def feed(self, events: Sequence[Event]) -> None:
+        """The cloud said this."""
+        said = "".join(event.text for event in events if isinstance(event, TextDelta) and event.choice == 0)
+        if not said:
+            return
+        if self._following is None:
+            self._said.append(said)
+        else:
+            self._following.feed(said)
+
+    def close(self) -> None:
+        """The cloud is done, or has failed, or the client left."""
+        self._timer.cancel()
+        if self._following is not None:
+            self._following.close()
+            self._following = None
+
+    def _look(self) -> None:
+        now, warning = self._loop.time(), self._relay.warning
+        odd = now >= warning
+        if self._following is None:
+            request = self._relay.standby()
+            if request is None:
+                return
+            if said := "".join(self._said):
+                request = request.continuing(Message(role="assistant", parts=(Text(said),)))
+            self._following = self._standby.follow(request, suspicion=SUSPICIOUS if odd else 0.0)
+            self._said.clear()
+        elif odd:
+            self._following.suspect(SUSPICIOUS)
+        if not odd and warning != float("inf"):
+            self._timer = self._loop.call_at(warning, self._look)

@@ -77,6 +77,12 @@ def _seconds(*, or_auto: bool = False) -> Key:
     return Key("a number of seconds above 0" + (' or "auto"' if or_auto else ""), accept)
 
 
+def _seconds_or_never(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise Unexpected
+    return float(value)
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise Unexpected
@@ -168,6 +174,7 @@ SECTIONS: Mapping[str, Mapping[str, Key | Later]] = {
     "server": {
         "host": Key('"127.0.0.1", "::1" or "localhost"', _host),
         "port": _whole(0, 65535),  # 0: any free one
+        "log": _one_of("text", "json"),
         "origins": Key('a list of web origins like "https://example.org", without path and without "*"', _origins),
         "tls_cert": Later(),
         "tls_key": Later(),
@@ -183,8 +190,8 @@ SECTIONS: Mapping[str, Mapping[str, Key | Later]] = {
         "mlock": _SWITCH,
         "queue": _whole(0),
         "overflow": _one_of("trim", "refuse"),
-        "standby": Later(("cold",)),
-        "unload_after": Later((0,)),
+        "standby": _one_of("cold", "auto", "hot"),
+        "unload_after": Key("a number of seconds, 0 or more (0: never)", _seconds_or_never),
         "embedding_model": Later(),
     },
     "upstream": {

@@ -53,14 +53,39 @@ PATIENT = TimeoutConfig(connect=2.0, first_content=PATIENCE, stall=PATIENCE, tot
 T = TypeVar("T")
 
 
+class Followed:
+    """A conversation the scripted box was told of."""
+
+    def __init__(self, request: ChatRequest, suspicion: float) -> None:
+        self.request = request
+        self.text = request.committed.text if request.committed is not None else ""
+        self.suspicion = suspicion
+        self.closed = False
+
+    def feed(self, text: str) -> None:
+        self.text += text
+
+    def suspect(self, level: float) -> None:
+        self.suspicion = level
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class ScriptedLocal:
-    """The box as a backend, without a model: it says `pieces`, and keeps what it was asked."""
+    """The box as a backend, without a model: it says `pieces`, and keeps what it was asked and told."""
 
     name = "local"
+    patience = 0.0
+
+    def follow(self, request: ChatRequest, *, suspicion: float) -> Followed:
+        self.followed.append(Followed(request, suspicion))
+        return self.followed[-1]
 
     def __init__(self, *pieces: str) -> None:
         self.pieces = pieces or (" and", " the box", " went on: caf", "é 🌊", " to the end.")
         self.asked: list[ChatRequest] = []
+        self.followed: list[Followed] = []
         self.running = 0
         self.hold: asyncio.Event | None = None
         """While it is there and not set, the box says its first piece and then waits."""
@@ -221,10 +246,10 @@ class Stage:
 
     async def _run(self) -> None:
         self._over = asyncio.Event()
-        self.appliance = Appliance(self.config, self._model)
+        scripted: dict[str, Any] = {}
         if self._scripted is not None:
-            self.appliance._local = self._scripted  # type: ignore[assignment]
-            self.appliance.engine = ScriptedEngine()  # type: ignore[assignment]
+            scripted = {"local": self._scripted, "engine": ScriptedEngine()}
+        self.appliance = Appliance(self.config, self._model, **scripted)
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         server = _Server(

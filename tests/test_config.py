@@ -69,6 +69,7 @@ def test_every_key_arrives_where_it_belongs(tmp_path: Path) -> None:
         host = "::1"
         port = 9000
         origins = ["https://app.example", "http://localhost:3000"]
+        log = "json"
         [local]
         model = "m/tiny.gguf"
         context = 512
@@ -77,10 +78,10 @@ def test_every_key_arrives_where_it_belongs(tmp_path: Path) -> None:
         threads = 1
         kv_type = "q8_0"
         mlock = true
-        standby = "cold"
+        standby = "hot"
         queue = 0
         overflow = "refuse"
-        unload_after = 0
+        unload_after = 90
         [[upstream]]
         name = "one"
         api = "openai"
@@ -118,7 +119,7 @@ def test_every_key_arrives_where_it_belongs(tmp_path: Path) -> None:
         ONE="sk-one",
     )
     assert config.server == ServerConfig(
-        host="::1", port=9000, origins=("https://app.example", "http://localhost:3000")
+        host="::1", port=9000, origins=("https://app.example", "http://localhost:3000"), log="json"
     )
     assert config.local == LocalConfig(
         model=str(tmp_path / "m/tiny.gguf"),
@@ -130,6 +131,8 @@ def test_every_key_arrives_where_it_belongs(tmp_path: Path) -> None:
         mlock=True,
         queue=0,
         overflow="refuse",
+        standby="hot",
+        unload_after=90.0,
     )
     assert config.upstreams == (
         UpstreamConfig(
@@ -200,10 +203,13 @@ WRONG = {
     "[local]\nmlock = 1": "appliance.toml, line 2: local.mlock is 1, but it must be true or false.",
     '[local]\nmodel = ""': 'appliance.toml, line 2: local.model is "", but it must be the name of a model of the '
     "catalog or the path of a .gguf file.",
-    '[local]\nstandby = "auto"': "appliance.toml, line 2: local.standby is not in this version yet; remove it.",
-    "[local]\nunload_after = 60": "appliance.toml, line 2: local.unload_after is not in this version yet; remove it.",
-    "[local]\nunload_after = false": "appliance.toml, line 2: local.unload_after is not in this version yet; "
-    "remove it.",
+    '[local]\nstandby = "warm"': 'appliance.toml, line 2: local.standby is "warm", but it must be "cold" or "auto" or '
+    '"hot".',
+    "[local]\nunload_after = -1": "appliance.toml, line 2: local.unload_after is -1, but it must be a number of "
+    "seconds, 0 or more (0: never).",
+    "[local]\nunload_after = false": "appliance.toml, line 2: local.unload_after is false, but it must be a number of "
+    "seconds, 0 or more (0: never).",
+    '[server]\nlog = "xml"': 'appliance.toml, line 2: server.log is "xml", but it must be "text" or "json".',
     '[local]\nembedding_model = "x"': "appliance.toml, line 2: local.embedding_model is not in this version yet; "
     "remove it.",
     '[privacy]\nredact = "local"': "appliance.toml, line 2: privacy.redact is not in this version yet; remove it.",

@@ -26,8 +26,23 @@ from appliance.core.chat import (
     Usage,
 )
 from appliance.core.frames import Frame
+from appliance.core.standby import Mode
 
 UNSEEN_IMAGE = "[An image was here; this box cannot see images.]"
+
+
+PATIENCE = 0.25
+"""Seconds of a cloud's answer before the box is told of it: what ends sooner is not worth the reading."""
+
+
+class Follower(Protocol):
+    """A conversation the engine follows. Nothing here waits or fails."""
+
+    def feed(self, text: str) -> None: ...
+
+    def suspect(self, level: float) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Generator(Protocol):
@@ -35,15 +50,24 @@ class Generator(Protocol):
 
     def generate(self, job: Mapping[str, Any]) -> AsyncIterator[list[Frame]]: ...
 
+    def follow(self, job: Mapping[str, Any], *, mode: str, suspicion: float) -> Follower: ...
+
 
 class LocalBackend:
-    """Answers on the box. `model` is the name it gives itself in answers."""
+    """Answers on the box, and stands by while others answer. `model` is the name it gives itself in answers."""
 
     name = "local"
 
-    def __init__(self, engine: Generator, model: str) -> None:
+    def __init__(self, engine: Generator, model: str, *, standby: Mode = "cold") -> None:
         self._engine = engine
         self._model = model
+        self._mode: Mode = standby
+        self.patience = PATIENCE if standby == "auto" else 0.0
+
+    def follow(self, request: ChatRequest, *, suspicion: float) -> Follower:
+        """Tell the engine of a conversation it may have to go on with. Never waits, never fails."""
+        told = {name: value for name, value in job(request).items() if name in ("messages", "committed", "trim")}
+        return self._engine.follow(told, mode=self._mode, suspicion=suspicion)
 
     async def stream(self, request: ChatRequest, model: str) -> AsyncIterator[Sequence[Event]]:
         """Answer `request`. Closing the iterator stops the work at once. Raises `BackendError`."""

@@ -45,21 +45,12 @@ from appliance.core.chat import (
     ToolCallStart,
     carries_content,
 )
+from appliance.core.pulse import Heard, Limits, Pulse, nobody
 from appliance.core.route import Leg
+from appliance.core.suspicion import Suspicion
 
 DEATHS_TO_REFUSE = 2
-LINGER = 2.0  # seconds that what follows a Finish (usage, [DONE]) may still take
 SKIPPED = "breaker-open"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Deadlines in seconds. A cloud is held to all of them, the box to `total` only: its silence is work."""
-
-    first_content: float = 12.0
-    stall: float = 20.0
-    whole: float = 60.0
-    total: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +70,16 @@ class Emit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """One leg's part in this answer is over. ``error`` is ``None`` if it reached its end."""
+    """One leg's part in this answer is over. ``error`` is ``None`` if it reached its end. ``first_content`` and
+    ``silence`` (at the seam, if it went on from another's words) are in seconds, ``None`` without content."""
 
     leg: str
     error: BackendError | None
     characters: int
     seconds: float
     continued: bool
+    first_content: float | None = None
+    silence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +101,18 @@ class Relay:
         *,
         limits: Limits,
         jitter: float = 0.5,
+        suspicions: Mapping[str, Suspicion] | None = None,
+        heard: Heard = nobody,
     ) -> None:
         self._request = request
         self._waiting = list(legs)
         self._stands_in = any(not leg.local for leg in legs)  # for the box: is it a cloud's conversation?
         self._breakers = breakers
-        self._limits = limits
+        self._pulse = Pulse(limits, suspicions or {}, heard)
         self._jitter = jitter
         self._leg: Leg | None = None
         self._running = False  # a call is out and its end was not told yet
         self._pass: Pass | None = None
-        self._called_at = 0.0
         self._continuing = False  # the running call goes on from what another leg began
         self._leg_characters = 0
         self._leg_has_content = False
@@ -133,8 +128,6 @@ class Relay:
         self._deaths = 0
         self._errors: list[tuple[Leg, BackendError]] = []
         self._cut = SKIPPED  # why the last leg that was called did not end its answer
-        self.deadline = float("inf")
-        """When `expire` is to be called, if nothing else has happened by then."""
         self.fallback: str | None = None
         """Why the first choice did not answer, once that is so: a fault's word, or ``breaker-open``."""
 
@@ -142,6 +135,25 @@ class Relay:
     def leg(self) -> Leg | None:
         """Who is being asked now, or was last."""
         return self._leg
+
+    @property
+    def deadline(self) -> float:
+        """When `expire` is to be called, if nothing else has happened by then."""
+        return self._pulse.deadline
+
+    @property
+    def warning(self) -> float:
+        """When the running leg's silence becomes odd, if nothing else has happened by then."""
+        return self._pulse.warning
+
+    def standby(self) -> ChatRequest | None:
+        """What the box would be asked if the running leg failed now before any content; ``None`` if nobody would ask
+        it, or if it could not go on from half of this leg's answer."""
+        if self._leg is None or self._leg.local or self._request.n != 1:
+            return None
+        if not any(leg.local for leg in self._waiting):
+            return None
+        return self._for_the_box(self._request)
 
     # -------------------------------------------------------------------------------------------- what came
 
@@ -162,10 +174,10 @@ class Relay:
             progress = progress or carries_content(event)
             self._held.append(event)
         self._content = self._content or progress
+        if progress and not over:
+            self._pulse.content(events, now)
         if self._finished and not over:
-            self._set_deadline(now + LINGER)
-        elif progress and not over:
-            self._set_deadline(now + self._limits.stall)
+            self._pulse.ended(now)
         if (self._content or self._finished) and self._request.stream and self._held:
             return [self._release()]
         return []
@@ -200,14 +212,7 @@ class Relay:
 
     def expire(self, now: float) -> list[Action]:
         """The deadline passed."""
-        waited = now - self._called_at
-        if waited >= self._limits.total:
-            what = f"was not done after {waited:.0f} s"
-        elif self._leg_has_content:
-            what = "stopped in mid-answer"
-        else:
-            what = f"said nothing for {waited:.0f} s"
-        return self.fail(BackendError(Fault.SILENT, f"{self._name} {what}.", status=504), now)
+        return self.fail(BackendError(Fault.SILENT, f"{self._name} {self._pulse.overdue(now)}.", status=504), now)
 
     def cancel(self, now: float) -> list[Action]:
         """The client left: nobody's failure. If it had its whole answer by then, that is an answer."""
@@ -218,8 +223,7 @@ class Relay:
 
     def held_up(self, seconds: float) -> None:
         """The client was slow to take what it was given; that time is not the leg's."""
-        self._called_at += seconds
-        self.deadline += seconds
+        self._pulse.held_up(seconds)
 
     # --------------------------------------------------------------------------------------------- decisions
 
@@ -259,7 +263,7 @@ class Relay:
         return [Done(self._verdict())]
 
     def _enter(self, leg: Leg, leave: Pass | None, source: Leg | None, now: float) -> list[Action]:
-        self._leg, self._pass, self._called_at, self._running = leg, leave, now, True
+        self._leg, self._pass, self._running = leg, leave, True
         self._leg_characters, self._leg_has_content = 0, False
         self._continuing = self._content
         request = self._request
@@ -277,7 +281,9 @@ class Relay:
             request = request.continuing(self._committed())
             if request.stream and self._held:
                 actions.append(self._release())
-        self._set_deadline(now + (self._limits.first_content if request.stream else self._limits.whole))
+        breaker = self._breakers.get(leg.name)
+        wary = leave is not None and (leave.trial or (breaker is not None and breaker.failures > 0))
+        self._pulse.begin(leg.name, now, box=leg.local, stream=request.stream, goes_on=self._continuing, wary=wary)
         return [*actions, Call(leg, request)]
 
     def _for_the_box(self, request: ChatRequest) -> ChatRequest:
@@ -289,11 +295,6 @@ class Relay:
         too_long = any(error.fault is Fault.TOO_LONG for _, error in self._errors)
         sampling = replace(request.sampling, logit_bias=())
         return replace(request, trim=request.trim and not too_long, sampling=sampling)
-
-    def _set_deadline(self, wish: float) -> None:
-        limit = self._called_at + self._limits.total
-        box = self._leg is not None and self._leg.local and not self._finished
-        self.deadline = limit if box else min(wish, limit)
 
     def _note(self, event: Event) -> None:
         """Keep account of what the client will have."""
@@ -365,8 +366,10 @@ class Relay:
             leg=self._name,
             error=error,
             characters=self._leg_characters,
-            seconds=now - self._called_at,
+            seconds=now - self._pulse.called_at,
             continued=self._continuing,
+            first_content=self._pulse.first_content,
+            silence=self._pulse.silence,
         )
 
     def _verdict(self) -> BackendError:

@@ -22,7 +22,8 @@ from appliance.core.chat import (
     ToolCallStart,
     Usage,
 )
-from appliance.core.relay import LINGER, Call, Done, Emit
+from appliance.core.pulse import LINGER
+from appliance.core.relay import Call, Done, Emit
 from tests.core.scenes import BOX, CLAUDE, ENDED, GEMINI, LIMITS, OPENAI, START, ask, begin, broke, told, verdict
 
 OPENED = Opened(headers=(("x-request-id", "q1"),))

@@ -277,7 +277,14 @@ def test_a_client_that_leaves_after_the_last_failure_leaves_nothing_to_tell():
 
 
 def test_without_history_these_are_the_limits():
-    assert Limits() == Limits(first_content=12.0, stall=20.0, whole=60.0, total=600.0)
+    relay, _ = begin(CLAUDE, limits=Limits())
+    assert (relay.deadline, relay.warning) == (12.0, 4.0)
+    relay.receive([A], 1.0)
+    assert (relay.deadline, relay.warning) == (21.0, 9.0)
+    relay, _ = begin(CLAUDE, limits=Limits(), request=ask(stream=False))
+    assert (relay.deadline, relay.warning) == (60.0, 8.0)
+    relay, _ = begin(BOX, limits=Limits())
+    assert (relay.deadline, relay.warning) == (600.0, float("inf"))
 
 
 def test_the_one_answer_of_the_box_is_the_end_of_a_request_for_two():

@@ -283,6 +283,8 @@ class Appliance:
                     "last_fault": breaker.last.fault.value if breaker.last else None,
                     "last_fault_message": breaker.last.message if breaker.last else None,
                     "alarm": breaker.alarm,
+                    "suspicious_after_s": self._suspicions[upstream.name].warning("first"),
+                    "given_up_after_s": self._limits.first_content or self._suspicions[upstream.name].limit("first"),
                 }
                 for upstream in self.config.upstreams
             ],
@@ -301,6 +303,7 @@ class Appliance:
         found: dict[str, Any] = {
             "state": engine.state,
             "model": self.model_name,
+            "standby": self.config.local.standby,
             "pid": engine.pid,
             "restarts": engine.restarts,
             "progress": engine.progress,
@@ -312,7 +315,7 @@ class Appliance:
             with suppress(BackendError, TimeoutError):
                 async with asyncio.timeout(1):
                     stats = await engine.stats()
-                    found |= {name: stats[name] for name in ("busy", "waiting", "decoded")}
+                    found |= {name: value for name, value in stats.items() if name != "op"}
         return found
 
 

@@ -81,6 +81,8 @@ def table(status: Mapping[str, Any]) -> str:
         blocks.append(columns(("CLOUD", "BREAKER", "FAILURES", "LAST FAULT"), map(_cloud, upstreams)))
     engine = status.get("engine") or {}
     blocks.append(columns(("MODEL", "STATE", "SLOTS", "CONTEXT", "PROCESSOR", "TOK/S"), [_engine(engine)]))
+    if engine.get("standby"):
+        blocks.append(_standby(engine))
     requests = status.get("requests") or {}
     words = ("total", "running", "taken_over", "fell_back", "failed")
     blocks.append("Requests: " + ", ".join(f"{requests.get(word, 0)} {word.replace('_', ' ')}" for word in words))
@@ -107,6 +109,18 @@ def _engine(engine: Mapping[str, Any]) -> Sequence[str]:
         slots += f" +{engine['waiting']}"
     speed = f"{engine['tok_s']:.1f}" if engine.get("tok_s") else "-"
     return (str(engine.get("model")), state, slots, str(engine.get("context") or "-"), _processor(engine), speed)
+
+
+def _standby(engine: Mapping[str, Any]) -> str:
+    """What the box does beforehand, and what that has cost since its engine started."""
+    words = f"Standby: {engine['standby']}"
+    if engine.get("standbys"):
+        words += f", following {engine['standbys']} ({engine.get('standby_ready', 0)} ready)"
+    if engine.get("standby_tokens"):
+        words += f"; {engine['standby_tokens']} tokens in {span(engine.get('standby_s'))} so far"
+    if engine.get("reused_tokens"):
+        words += f"; {engine['reused_tokens']} tokens of prompts were not computed again"
+    return words
 
 
 def _processor(engine: Mapping[str, Any]) -> str:

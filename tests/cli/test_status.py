@@ -145,3 +145,13 @@ def test_reset_passes_on_the_servers_sentence(canned: Canned, capsys: pytest.Cap
     canned.json("/appliance/reset", {"error": {"message": "There is no upstream 'x' here."}}, status=404)
     assert main(["reset", "x", "--url", canned.url]) == 1
     assert capsys.readouterr().err == "appliance: There is no upstream 'x' here.\n"
+
+
+def test_a_standby_is_shown_with_what_it_has_cost() -> None:
+    engine = STATUS["engine"] | {"standby": "auto", "standbys": 2, "standby_ready": 1, "standby_tokens": 5120}
+    words = table(STATUS | {"engine": engine | {"standby_s": 33.4, "reused_tokens": 900}})
+    assert (
+        "Standby: auto, following 2 (1 ready); 5120 tokens in 33 s so far; "
+        "900 tokens of prompts were not computed again\n"
+    ) in words
+    assert "Standby: cold\n" in table(STATUS | {"engine": STATUS["engine"] | {"standby": "cold"}})

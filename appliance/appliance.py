@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import asdict, replace
 from typing import Any
@@ -40,6 +40,7 @@ from appliance.core.suspicion import Suspicion
 from appliance.dialects.openai_chat import OPENAI
 from appliance.drive import drive
 from appliance.journal import Attempt, Journal
+from appliance.metrics import Metrics, Outcome, Reading
 from appliance.store.store import Resolved
 
 log = logging.getLogger("appliance")
@@ -51,12 +52,21 @@ class Answer:
     """One running answer: its events as they are to be encoded, and what the response headers say about it."""
 
     def __init__(
-        self, *, id: str, relay: Relay, batches: AsyncGenerator[tuple[Event, ...], None], journal: Journal
+        self,
+        *,
+        id: str,
+        relay: Relay,
+        batches: AsyncGenerator[tuple[Event, ...], None],
+        journal: Journal,
+        metrics: Metrics,
+        running: set[Relay],
     ) -> None:
         self.id = id
         self._relay = relay
         self._batches = batches
         self._journal = journal
+        self._metrics = metrics
+        self._running = running
         self._passed: Headers = ()
         self._degraded: list[str] = []
 
@@ -88,7 +98,9 @@ class Answer:
         counts = self._journal.counts
         counts.total += 1
         counts.running += 1
+        self._running.add(self._relay)
         taken_over = False
+        outcome: Outcome = "left"  # unless it comes to an end by itself
         try:
             async with aclosing(self._batches) as batches:
                 async for batch in batches:
@@ -100,16 +112,22 @@ class Answer:
                             case Degraded(what=what):
                                 self._degraded.append(what)
                             case _:
-                                taken_over = taken_over or isinstance(event, Takeover)
+                                if isinstance(event, Takeover):
+                                    taken_over = True
+                                    self._metrics.took_over(event.source, event.target, event.reason)
                                 encodable.append(event)
                     yield encodable
+            outcome = "answered"
             counts.taken_over += taken_over
             counts.fell_back += self._relay.fallback is not None and not taken_over
         except BackendError as error:
-            counts.failed += error.fault not in (Fault.REQUEST, Fault.TOO_LONG)
+            outcome = "refused" if error.fault in (Fault.REQUEST, Fault.TOO_LONG) else "failed"
+            counts.failed += outcome == "failed"
             raise
         finally:
             counts.running -= 1
+            self._running.discard(self._relay)
+            self._metrics.finished(outcome)
 
 
 class Appliance:
@@ -118,7 +136,8 @@ class Appliance:
     ) -> None:
         """`engine` and `local` are what answers on the box, if it is not to be the model's own process."""
         self.config = config
-        self.journal = Journal()
+        self.metrics = Metrics()
+        self.journal = Journal(self.metrics.attempted)
         self.model_name = model.name
         self.engine = engine or Engine(
             EngineSpec(
@@ -131,10 +150,12 @@ class Appliance:
                 mlock=config.local.mlock,
                 queue=config.local.queue,
                 template=model.template,
-            )
+            ),
+            unload_after=config.local.unload_after,
         )
         self._local = local or LocalBackend(self.engine, model.name, standby=config.local.standby)
         self._started_at = time.time()
+        self._running: set[Relay] = set()
         self._random = random.Random()
         self._retired: list[CloudBackend] = []
         self._clouds: dict[str, CloudBackend] = {}
@@ -209,11 +230,14 @@ class Appliance:
             limits=self._limits,
             jitter=self._random.random(),
             suspicions=self._suspicions,
+            heard=self.metrics.heard,
         )
         backends: dict[str, Backend] = {**self._clouds, LOCAL: self._local}
         standby = self._local if self.config.local.standby != "cold" else None
-        batches = drive(relay, backends, lambda tried: self._record(id, tried), standby)
-        return Answer(id=id, relay=relay, batches=batches, journal=self.journal)
+        batches = drive(relay, backends, lambda tried: self._record(id, request, tried), standby)
+        return Answer(
+            id=id, relay=relay, batches=batches, journal=self.journal, metrics=self.metrics, running=self._running
+        )
 
     async def models(self) -> tuple[str, ...]:
         """The models that can be asked for by name. A cloud that is offered patterns is asked which it has."""
@@ -226,7 +250,7 @@ class Appliance:
             names += [name for name in found if offer.resolve(name) is not None]
         return tuple(dict.fromkeys(names))
 
-    def _record(self, id: str, tried: Tried) -> None:
+    def _record(self, id: str, request: ChatRequest, tried: Tried) -> None:
         error = tried.error
         self.journal.record(
             Attempt(
@@ -238,6 +262,11 @@ class Appliance:
                 characters=tried.characters,
                 seconds=tried.seconds,
                 continued=tried.continued,
+                model=request.model,
+                stream=request.stream,
+                first_content_s=tried.first_content,
+                takeover=tried.silence is not None,
+                silence_s=tried.silence,
             )
         )
 
@@ -250,7 +279,7 @@ class Appliance:
         for name, breaker in self._breakers.items():
             if breaker.admits(now):
                 return name
-        return LOCAL if self.engine.state == "ready" else None
+        return LOCAL if self.engine.able else None
 
     def reset(self, upstream: str | None) -> list[str]:
         """Close breakers by hand, all of them or one; returns the names of those closed.
@@ -306,17 +335,49 @@ class Appliance:
             "standby": self.config.local.standby,
             "pid": engine.pid,
             "restarts": engine.restarts,
+            "deaths": engine.deaths,
+            "last_death": engine.last_death,
             "progress": engine.progress,
             "failure": engine.failure,
         }
         if ready is not None:
             found |= {name: value for name, value in asdict(ready).items() if name != "model"}
-            # A wedged engine must not wedge the question how it is.
-            with suppress(BackendError, TimeoutError):
-                async with asyncio.timeout(1):
-                    stats = await engine.stats()
-                    found |= {name: value for name, value in stats.items() if name != "op"}
+            found |= {name: value for name, value in (await self._engine_stats()).items() if name != "op"}
         return found
+
+    async def _engine_stats(self) -> Mapping[str, Any]:
+        """What the engine counts; nothing if it does not say. A wedged one must not wedge the question how it is."""
+        life = self.engine.pid or 0
+        with suppress(BackendError, TimeoutError):
+            async with asyncio.timeout(1):
+                stats = await self.engine.stats()
+                self.metrics.engine_said(stats, life=life)
+                return stats
+        return {}
+
+    async def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The page for /metrics, and its content type."""
+        await self._engine_stats()
+        now = asyncio.get_running_loop().time()
+        reading = Reading(
+            version=__version__,
+            engine_state=self.engine.state,
+            engine_restarts=self.engine.restarts,
+            slots=self.config.local.slots,
+            running=self.journal.counts.running,
+            breakers={name: breaker.state(now) for name, breaker in self._breakers.items()},
+            suspicions=self._phi(now),
+        )
+        return self.metrics.exposition(reading, accept=accept)
+
+    def _phi(self, now: float) -> dict[str, float]:
+        """The oddest silence of each cloud at this moment."""
+        odd = dict.fromkeys(self._clouds, 0.0)
+        for relay in self._running:
+            phi = relay.phi(now)
+            if phi is not None and relay.leg is not None and relay.leg.name in odd:
+                odd[relay.leg.name] = max(odd[relay.leg.name], phi)
+        return odd
 
 
 def _cloud(upstream: UpstreamConfig, timeouts: TimeoutConfig) -> CloudBackend:

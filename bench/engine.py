@@ -16,11 +16,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
 import statistics
 import subprocess
 import sys
 import time
+
+from common import lower_bound
 
 from appliance.backends.process import Engine, EngineSpec
 
@@ -73,12 +74,6 @@ async def ours(engine: Engine, parallel: int, round: int, ends: list[int]) -> fl
 
     rate, *_ = await asyncio.gather(window(), *(one(index) for index in range(parallel)))
     return rate
-
-
-def lower_bound(ratios: list[float]) -> float:
-    chance = random.Random(1)
-    medians = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(2000))
-    return medians[50]
 
 
 async def main(given: argparse.Namespace) -> None:

@@ -21,7 +21,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from common import Box, free_port
 from openai import AsyncOpenAI
 
 PROMPTS = (
@@ -42,54 +42,6 @@ PROMPTS = (
     "Tell me about the history of the bicycle.",
 )
 MAX_TOKENS = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Box:
-    """One appliance as a process of its own."""
-
-    def __init__(self, port: int, config: str, folder: Path) -> None:
-        self.port = port
-        self._config = folder / f"appliance-{port}.toml"
-        self._config.write_text(config)
-        self._log = (folder / f"appliance-{port}.log").open("ab")
-        self.process: asyncio.subprocess.Process | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        command = [sys.executable, "-m", "appliance", "serve", "--config", str(self._config), "--port", str(self.port)]
-        self.process = await asyncio.create_subprocess_exec(*command, stdout=self._log, stderr=self._log)
-        await self.ready()
-
-    async def ready(self) -> None:
-        """Wait until the box's own model answers."""
-        async with httpx.AsyncClient(timeout=5) as client:
-            for _ in range(600):
-                try:
-                    status = (await client.get(f"{self.url}/appliance/status")).json()
-                    if status["engine"]["state"] == "ready":
-                        return
-                except (httpx.TransportError, ValueError):
-                    pass
-                await asyncio.sleep(0.1)
-        raise RuntimeError(f"the appliance on port {self.port} did not become ready; it said:\n{self._said()}")
-
-    def _said(self) -> str:
-        return Path(self._log.name).read_text()
-
-    async def stop(self, how: int = signal.SIGTERM) -> None:
-        assert self.process is not None
-        if self.process.returncode is None:
-            self.process.send_signal(how)
-        await self.process.wait()
 
 
 @dataclass

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import httpx
-from kills import Box, free_port
+from common import Box, free_port
 
 from appliance.drills.cloud import Exchange, FailingCloud, Script
 

@@ -16,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from kills import PROMPTS, Box, free_port
+from common import Box, free_port
+from kills import PROMPTS
 from openai import AsyncOpenAI
 
 TOKENS = 128

@@ -33,6 +33,8 @@ from appliance.config import (
 from appliance.core.chat import BackendError, ChatRequest, Event, Finish, Started, TextDelta, Usage
 from appliance.drills.application import Heard, ask
 from appliance.drills.cloud import Act, FailingCloud, Script
+from appliance.guard.limits import LIMITS, Limits
+from appliance.server.connection import bounded
 from appliance.server.routes import build
 from appliance.store.store import Resolved
 
@@ -117,8 +119,11 @@ class ScriptedEngine:
     """As much of the engine's process as the rest of the service looks at; no process."""
 
     state = "ready"
+    able = True
     pid = None
     restarts = 0
+    deaths = 0
+    last_death = None
     progress = 1.0
     failure = None
     ready = EngineReady(
@@ -158,8 +163,13 @@ class _Server(uvicorn.Server):
 class Stage:
     """A running appliance; `url` is where its clients find it."""
 
-    def __init__(self, *, model: Resolved | None, config: Config, local: ScriptedLocal | None) -> None:
+    def __init__(
+        self, *, model: Resolved | None, config: Config, local: ScriptedLocal | None, limits: Limits = LIMITS
+    ) -> None:
         self.config = config
+        self._limits = limits
+        self._protocol = bounded(limits)
+        self.crowd = self._protocol.crowd
         self.clouds: tuple[FailingCloud, ...] = ()
         self._model = model or Resolved(path=Path("nowhere.gguf"), template=None, name="starter")
         self._scripted = local
@@ -254,10 +264,12 @@ class Stage:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         server = _Server(
             uvicorn.Config(
-                build(self.appliance),
+                build(self.appliance, limits=self._limits),
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                http=self._protocol,
+                ws="none",
                 lifespan="on",
                 timeout_graceful_shutdown=5,
             )
@@ -304,9 +316,12 @@ def configured(home: Path, **sections: Any) -> Config:
 
 
 @contextmanager
-def stage(home: Path, *, local: ScriptedLocal | None = None, **sections: Any) -> Iterator[Stage]:
+def stage(
+    home: Path, *, local: ScriptedLocal | None = None, limits: Limits = LIMITS, **sections: Any
+) -> Iterator[Stage]:
     """A stage with a scripted box."""
-    with Stage(model=None, config=configured(home, **sections), local=local or ScriptedLocal()).running() as running:
+    local = local or ScriptedLocal()
+    with Stage(model=None, config=configured(home, **sections), local=local, limits=limits).running() as running:
         yield running
 
 

@@ -21,7 +21,7 @@ LEVELS = {
 }
 
 
-def attempt(fault=None, *, reason="", at=0.0):
+def attempt(fault=None, *, reason="", at=0.0, **changes):
     return Attempt(
         at=at,
         request_id="r1",
@@ -31,6 +31,7 @@ def attempt(fault=None, *, reason="", at=0.0):
         characters=12,
         seconds=1.234,
         continued=False,
+        **changes,
     )
 
 
@@ -76,3 +77,40 @@ def test_the_memory_is_bounded():
 
 def test_a_new_journal_has_counted_nothing():
     assert Journal().counts == Counts(total=0, running=0, taken_over=0, fell_back=0, failed=0)
+
+
+def test_a_seam_says_how_long_it_was_silent(caplog):
+    caplog.set_level(logging.INFO, logger="appliance.journal")
+    Journal().record(attempt(takeover=True, silence_s=0.0634))
+    Journal().record(attempt(Fault.CRASHED, reason="It died.", takeover=True, silence_s=2.0))
+    assert caplog.messages == [
+        "r1 claude answered 12 characters in 1.23 s, gone on with after 0.063 s of silence",
+        "r1 claude failed (crashed) after 12 characters, 1.23 s, gone on with after 2.000 s of silence: It died.",
+    ]
+
+
+def test_the_line_has_the_record_as_fields(caplog):
+    caplog.set_level(logging.INFO, logger="appliance.journal")
+    Journal().record(attempt(Fault.BROKEN, model="gpt-x", stream=True, first_content_s=0.12345, takeover=True))
+    [record] = caplog.records
+    fields = {
+        "request_id": "r1",
+        "upstream": "claude",
+        "fault": "broken",
+        "seconds": 1.234,
+        "characters": 12,
+        "model": "gpt-x",
+        "stream": True,
+        "first_content_s": 0.1235,
+        "takeover": True,
+    }
+    assert {name: vars(record)[name] for name in fields} == fields
+    assert "silence_s" not in vars(record)
+
+
+def test_whoever_wants_to_hear_of_attempts_does():
+    heard = []
+    journal = Journal(heard.append)
+    for one in (attempt(), attempt(Fault.GONE)):
+        journal.record(one)
+    assert heard == [attempt(), attempt(Fault.GONE)]

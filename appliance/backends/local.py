@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from appliance.core.chat import (
     BackendError,
@@ -50,7 +50,7 @@ class Generator(Protocol):
 
     def generate(self, job: Mapping[str, Any]) -> AsyncIterator[list[Frame]]: ...
 
-    def follow(self, job: Mapping[str, Any], *, mode: str, suspicion: float) -> Follower: ...
+    def follow(self, job: Mapping[str, Any], *, mode: Literal["auto", "hot"], suspicion: float) -> Follower: ...
 
 
 class LocalBackend:
@@ -61,7 +61,7 @@ class LocalBackend:
     def __init__(self, engine: Generator, model: str, *, standby: Mode = "cold") -> None:
         self._engine = engine
         self._model = model
-        self._mode: Mode = standby
+        self._mode: Literal["auto", "hot"] = "hot" if standby == "hot" else "auto"
         self.patience = PATIENCE if standby == "auto" else 0.0
 
     def follow(self, request: ChatRequest, *, suspicion: float) -> Follower:

@@ -1,4 +1,5 @@
-"""The engine's process: started, kept alive, spoken to. Whether it should live is for `core.keeper` to say."""
+"""The engine: one process started, kept alive and spoken to. Whether it should live is for `core.keeper` to say,
+whether it is at work for `core.watch`."""
 
 from __future__ import annotations
 
@@ -6,154 +7,163 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
-import socket
 import sys
-from asyncio.subprocess import Process
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import asdict, fields
 from typing import Any, Literal
 
+from appliance.backends.child import Child, EngineReady, EngineSpec, Mailbox, how, spawn
+from appliance.backends.following import Following, Followings, inert
 from appliance.core.chat import BackendError, Fault
-from appliance.core.frames import Decoder, Frame, FrameError, encode
-from appliance.core.keeper import GiveUp, Keeper, WaitUntil
+from appliance.core.frames import Frame, FrameError, encode
+from appliance.core.keeper import GiveUp, Keeper, Mode, WaitUntil
+from appliance.core.watch import Patience, Probe, Watch, Wedged
 
 log = logging.getLogger("appliance.engine")
 
-State = Literal["starting", "loading", "ready", "restarting", "failed", "stopped"]
+__all__ = ["Engine", "EngineReady", "EngineSpec"]
+
+State = Literal["starting", "loading", "ready", "careful", "restarting", "failing", "failed", "asleep", "stopped"]
+COMPUTED = ("begun", "text", "finish")
 ENDINGS = ("finish", "error")
-SPINS = "1000"
-STOP_SECONDS = 5.0
 RESPAWN_SECONDS = 5.0
-TAIL_LINES = 50
+RETRY_SECONDS = 10.0
 SHOWN_LINES = 8
 CRASHED = "The local model's engine died."
 STOPPED = "The local model's engine was stopped."
-
-# What the child may see of our environment: what it needs to find libraries and devices. Keys stay here.
-PASSED_ON = ("PATH", "HOME", "TMPDIR", "TEMP", "LANG", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-PASSED_ON_PREFIXES = (
-    "LC_", "PYTHON", "LLAMA_", "GGML_", "OMP_", "GOMP_", "KMP_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "VK_",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSpec:
-    """What to load, and how much of the box to use for it."""
-
-    path: str
-    context: int = 4096
-    slots: int = 4
-    gpu_layers: int | Literal["auto"] = "auto"
-    threads: int | Literal["auto"] = "auto"
-    kv_type: str = "f16"
-    mlock: bool = False
-    queue: int = 64
-    template: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineReady:
-    """What the engine said when it had given its first real answer."""
-
-    model: Mapping[str, Any]
-    context: int
-    slots: int
-    threads: int
-    gpu_layers: int
-    layers: int
-    gpu_offload: bool
-    instruction_sets: str
-    load_s: float
-    tok_s: float | None
+FAILING = "The local model's engine dies again and again; it is started again after a pause."
+BUSY = "The local model answers one request at a time now, and too many wait already."
 
 
 class Engine:
-    """Owns the child process. One event loop, one owner."""
+    """Owns the child process. One event loop, one owner.
 
-    def __init__(self, spec: EngineSpec, *, python: str = sys.executable) -> None:
+    After `unload_after` seconds without any work the process is ended and its memory given back, until the next
+    request; 0 is never.
+    """
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        *,
+        python: str = sys.executable,
+        unload_after: float = 0.0,
+        keeper: Keeper | None = None,
+        patience: Patience | None = None,
+    ) -> None:
         self.spec = spec
-        self.state: State = "stopped"
-        self.ready: EngineReady | None = None
+        self.ready: EngineReady | None = None  # what it said last; kept while it is asleep
         self.failure: str | None = None
         self.pid: int | None = None
         self.restarts = 0
+        self.deaths = 0
+        self.last_death: str | None = None
         self.progress = 0.0
         self._python = python
-        self._keeper = Keeper()
+        self._unload_after = unload_after
+        self._keeper = keeper or Keeper()
+        self._patience = patience or Patience()
         self._ids = itertools.count(1)
-        self._mailboxes: dict[int, _Mailbox] = {}
-        self._asked: deque[asyncio.Future[Frame]] = deque()
-        self._settled = asyncio.Event()
+        self._mailboxes: dict[int, Mailbox] = {}
+        self._open: set[int] = set()  # requests that the process has and did not end
+        self._line: deque[object] = deque()
+        self._followings = Followings(spec.slots, self._rouse, self._touch)
+        self._life: State = "stopped"
+        self._mode: Mode = "normal"
+        self._up = False
+        self._waking = False
+        self._over = False
+        self._touched = 0.0
+        self._retry_at = 0.0
+        self._news = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._gave_up = asyncio.Event()
-        self._child: _Child | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._child: Child | None = None
+        self._watch = Watch(0.0, self._patience)
+        self._timer: asyncio.Handle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> State:
+        """How it is, in a word."""
+        if self._life in ("asleep", "failed", "stopped"):
+            return self._life
+        if self._mode == "failing":
+            return "failing"
+        return "careful" if self._up and self._mode == "careful" else self._life
+
+    @property
+    def able(self) -> bool:
+        """Would a request be answered now? One that is asleep wakes for it."""
+        return self.state in ("ready", "careful", "asleep") or (self._waking and self.state == "loading")
 
     # ------------------------------------------------------------------------------------------------ its life
 
     async def start(self) -> None:
         """Start the process and come back at once; `wait_ready` waits for the model."""
-        assert self._watch is None, "an engine is started once"
-        self.state, self.failure = "starting", None
-        self._settled.clear()
+        assert self._task is None, "an engine is started once"
+        self._life, self._over, self.failure = "starting", False, None
         child = await self._spawn()
-        self._watch = asyncio.create_task(self._keep(child), name="engine-keeper")
+        self._task = asyncio.create_task(self._keep(child), name="engine-keeper")
 
     async def stop(self) -> None:
         """End the process and every answer it was writing."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.cancel()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await watch
+                await task
         child, self._child = self._child, None
-        self.state, self.ready = "stopped", None
+        self._hush(died=False)
+        self._followings.close()
+        self._life, self._over, self.ready = "stopped", True, None
         self._end_all(BackendError(Fault.SERVER, STOPPED, status=500))
-        self._settled.set()
+        self._tell()
         if child is not None:
+            child.fail_stats(BackendError(Fault.SERVER, STOPPED, status=500))
             await child.end()
         self.pid = None
 
     async def wait_ready(self, timeout: float | None = None) -> EngineReady:
-        """What the engine says when it is ready. Raises `BackendError` (SERVER) if it never will be, `TimeoutError`
-        if it is not yet."""
+        """What the engine says when it is ready, or what it said before it fell asleep. Raises `BackendError` (SERVER)
+        if it never will be, `TimeoutError` if it is not yet."""
         async with asyncio.timeout(timeout):
             while True:
-                await self._settled.wait()
-                if self.ready is not None:
+                if self.ready is not None and (self._up or self._life == "asleep"):
                     return self.ready
-                if self.state in ("failed", "stopped"):
-                    raise BackendError(Fault.SERVER, self.failure or STOPPED, status=500)
+                self._refuse_if_over()
+                await self._news.wait()
 
     async def wait_failed(self) -> str:
         """Waits until there will be no engine any more, and says why."""
         await self._gave_up.wait()
         return self.failure or STOPPED
 
-    async def _keep(self, child: _Child) -> None:
+    async def _keep(self, child: Child) -> None:
         loop = asyncio.get_running_loop()
         while True:
             code = await self._attend(child)
-            answer = self._keeper.exited(code, loop.time(), reason=child.fatal)
-            if isinstance(answer, GiveUp):
-                self.failure = answer.reason
-                self.state = "failed"
-                self._gave_up.set()
-                log.error("engine gave up: %s", answer.reason)
-                self._end_all(BackendError(Fault.SERVER, answer.reason, status=500))
-                self._settled.set()
-                return
-            said = "".join(f"\n  {line}" for line in list(child.tail)[-SHOWN_LINES:])
-            log.warning("engine (pid %s) died with %s; starting it again%s", child.process.pid, _how(code), said)
-            self.state = "restarting"
-            if isinstance(answer, WaitUntil):
-                await asyncio.sleep(answer.time - loop.time())
-            self.restarts += 1
+            if child.dismissed:
+                await self._wanted.wait()
+            else:
+                self.deaths += 1
+                self.last_death = f"wedged: {child.wedged}" if child.wedged else how(code)
+                answer = self._keeper.exited(code, loop.time(), reason=child.fatal)
+                if isinstance(answer, GiveUp):
+                    self._give_up(answer.reason)
+                    return
+                said = "".join(f"\n  {line}" for line in list(child.tail)[-SHOWN_LINES:])
+                log.warning("engine (pid %s) died with %s; starting it again%s", child.process.pid, how(code), said)
+                self._life = "restarting"
+                self._retry_at = answer.time if isinstance(answer, WaitUntil) else 0.0
+                self._adopt_mode(loop.time())
+                if isinstance(answer, WaitUntil):
+                    await asyncio.sleep(answer.time - loop.time())
+                self.restarts += 1
             child = await self._spawn_somehow()
 
-    async def _spawn_somehow(self) -> _Child:
+    async def _spawn_somehow(self) -> Child:
         """A new process, as soon as the system has room for one."""
         while True:
             try:
@@ -162,101 +172,216 @@ class Engine:
                 log.error("the engine cannot be started (%s); trying again", error.strerror)
                 await asyncio.sleep(RESPAWN_SECONDS)
 
-    async def _spawn(self) -> _Child:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                self._python,
-                "-m",
-                "appliance.engine",
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # a signal to our whole group must not end the answers that are drained
-                env=_environment(),
-            )
-        ours.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=ours)
-        child = _Child(process, reader, writer)
-        self._child, self.pid, self.progress = child, process.pid, 0.0
+    async def _spawn(self) -> Child:
+        child = await spawn(self._python)
+        now = asyncio.get_running_loop().time()
+        self._child, self.pid, self.progress = child, child.process.pid, 0.0
+        self._watch = Watch(now, self._patience)
         self._keeper.started()
-        if self.state == "starting":
-            self.state = "loading"
+        if self._life in ("starting", "asleep"):
+            self._life = "loading"
         child.send({"op": "load", **asdict(self.spec)})
+        self._look()
         return child
 
-    async def _attend(self, child: _Child) -> int:
+    async def _attend(self, child: Child) -> int:
         """Read what the child says until it is gone; its exit code."""
         try:
             await child.read(self._receive)
-        except FrameError as error:
+        except (FrameError, LookupError, TypeError, ValueError) as error:
             log.error("engine (pid %s) sent nonsense: %s", child.process.pid, error)
-        if self.ready is not None:
-            self._settled.clear()
-            self.state = "restarting"
-        self.ready = None
-        self._end_all(BackendError(Fault.CRASHED, CRASHED, status=500))
+        if not child.dismissed:
+            if self._up:
+                self._life = "restarting"
+            self._waking, self.ready = False, None
+            self._hush(died=True)
+        crash = BackendError(Fault.CRASHED, CRASHED, status=500)
+        self._end_all(crash)
+        child.fail_stats(crash)
         code = await child.end()
         self.pid = None
         return code
 
+    def _hush(self, *, died: bool) -> None:
+        """From here on the process is asked nothing more."""
+        self._up = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._followings.silence(died=died)
+
+    def _give_up(self, reason: str) -> None:
+        self.failure = reason
+        self._life, self._over = "failed", True
+        log.error("engine gave up: %s", reason)
+        self._followings.close()
+        self._end_all(BackendError(Fault.SERVER, reason, status=500))
+        self._gave_up.set()
+        self._tell()
+
     def _end_all(self, error: BackendError) -> None:
+        self._open.clear()
         for mailbox in self._mailboxes.values():
             mailbox.fail(error)
-        while self._asked:
-            asked = self._asked.popleft()
-            if not asked.done():
-                asked.set_exception(error)
+
+    def _tell(self) -> None:
+        """Something changed for those who wait."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    # --------------------------------------------------------------------------------------- looking after it
+
+    def _look(self) -> None:
+        """Now and then: is it at work, is it needed, may more be asked of it?"""
+        loop, child = asyncio.get_running_loop(), self._child
+        if child is None or child.leaving:
+            return
+        now = loop.time()
+        self._adopt_mode(now)
+        self._followings.catch_up()
+        if self._sleepy_in(now) == 0.0:
+            self._fall_asleep(child, now)
+            return
+        look = self._watch.look(now, asked=bool(self._open))
+        if isinstance(look, Wedged):
+            log.error("engine (pid %s) lives but %s; ending it", child.process.pid, look.reason)
+            child.wedged = look.reason
+            child.leave()
+            return
+        if isinstance(look, Probe):
+            child.send({"op": "probe", "id": next(self._ids)})
+        again = now + self._patience.look if isinstance(look, Probe) else look.time
+        times = [again, self._keeper.changes_at(), now + self._sleepy_in(now)]
+        self._timer = loop.call_at(min(time for time in times if time is not None), self._look)
+
+    def _adopt_mode(self, now: float) -> None:
+        mode = self._keeper.mode(now)
+        if mode == self._mode:
+            return
+        self._mode = mode
+        if mode == "normal":
+            log.info("engine lived for a minute: requests run side by side again")
+            if self._up and self._child is not None:
+                self._followings.listen(self._child)
+        else:
+            # A conversation that stands by may be the one that kills it.
+            self._followings.close()
+            self._followings.listener = None
+            if mode == "careful":
+                log.warning("engine is handled with care: one request at a time, until it lives for a minute")
+            else:
+                log.error("engine is failing (last: %s): requests are refused until it stays alive", self.last_death)
+        self._tell()
+
+    def _sleepy_in(self, now: float) -> float:
+        """Seconds until nobody has needed it for long enough."""
+        needed = self._open or self._line or len(self._followings)
+        if self._unload_after <= 0 or needed or not self._up or self._mode == "failing":
+            return float("inf")
+        return max(0.0, self._touched + self._unload_after - now)
+
+    def _fall_asleep(self, child: Child, now: float) -> None:
+        log.info("engine (pid %s) was not needed for %.0f s: its memory is given back", self.pid, self._unload_after)
+        child.dismissed = True
+        self._life = "asleep"
+        self._wanted.clear()
+        self._hush(died=False)
+        self._keeper.dismissed(now)
+        child.leave()
+
+    def _rouse(self) -> None:
+        if self._life == "asleep":
+            self._waking = True
+            self._wanted.set()
+
+    def _touch(self) -> None:
+        self._touched = asyncio.get_running_loop().time()
 
     # ---------------------------------------------------------------------------------------------- its frames
 
     def _receive(self, frames: list[Frame]) -> None:
+        now = asyncio.get_running_loop().time()
         for frame in frames:
-            id = frame.get("id")
-            if id is not None:
-                if id in self._mailboxes:
-                    self._mailboxes[id].put(frame)
-            elif frame["op"] == "loading":
+            id, op = frame.get("id"), frame["op"]
+            if op == "alive":
+                self._watch.alive(now)
+            elif id is not None:
+                self._receive_for(id, frame, now)
+            elif op == "loading":
                 self.progress = float(frame["progress"])
-                self.state = "loading"
-            elif frame["op"] == "ready":
-                self._become_ready(frame)
-            elif frame["op"] == "fatal" and self._child is not None:
+                self._life = "loading"
+                self._watch.progress(now)
+            elif op == "ready":
+                self._become_ready(frame, now)
+            elif op == "fatal" and self._child is not None:
                 self._child.fatal = str(frame["message"])
-            elif frame["op"] == "stats" and self._asked:
-                asked = self._asked.popleft()
-                if not asked.done():
-                    asked.set_result(frame)
+            elif op == "stats" and self._child is not None:
+                self._child.take_stats(frame)
 
-    def _become_ready(self, frame: Frame) -> None:
-        self.ready = EngineReady(**{field.name: frame[field.name] for field in fields(EngineReady)})
-        self.state, self.progress = "ready", 1.0
-        self._keeper.ready(asyncio.get_running_loop().time())
-        self._settled.set()
-        log.info("engine (pid %s) is ready after %.1f s", self.pid, self.ready.load_s)
+    def _receive_for(self, id: int, frame: Frame, now: float) -> None:
+        op = frame["op"]
+        if op in COMPUTED:
+            self._watch.heard(now)
+        if op in ENDINGS and id in self._open:
+            if op == "finish":
+                self._keeper.answered()
+            self._end_one(id)
+        if id in self._mailboxes:
+            self._mailboxes[id].put(frame)
+
+    def _become_ready(self, frame: Frame, now: float) -> None:
+        said = {field.name: frame[field.name] for field in fields(EngineReady) if field.name in frame}
+        self.ready = ready = EngineReady(**said | {"steps": tuple(frame.get("steps", ()))})
+        self._life, self.progress, self._up, self._waking = "ready", 1.0, True, False
+        self._keeper.ready(now)
+        self._watch.ready(now, load_s=ready.load_s, tok_s=ready.tok_s)
+        self._touch()
+        if self._mode == "normal" and self._child is not None:
+            self._followings.listen(self._child)
+        self._look_soon()
+        self._tell()
+        log.info("engine (pid %s) is ready after %.1f s", self.pid, ready.load_s)
+
+    def _look_soon(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_soon(self._look)
+
+    def _end_one(self, id: int) -> None:
+        self._open.discard(id)
+        self._touch()
+        if self._line:
+            self._tell()
+
+    # ------------------------------------------------------------------------------------------- what it is for
 
     async def stats(self) -> Frame:
         """How busy the engine is. Raises `BackendError` if it is not running."""
-        child = self._ready_child()
-        asked: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
-        self._asked.append(asked)
-        child.send({"op": "stats"})
-        return await asked
+        if self._child is None or not self._up:
+            raise BackendError(Fault.CRASHED, self.failure or CRASHED, status=500)
+        return await self._child.stats()
+
+    def follow(self, job: Mapping[str, Any], *, mode: Literal["auto", "hot"], suspicion: float) -> Following:
+        """Follow a cloud's answer to `job`, which is as for `generate`. Never waits and never raises: what cannot be
+        had is inert. `hot`, or suspicion, wakes an engine that is asleep."""
+        id = next(self._ids)
+        if self._over or self._mode != "normal":
+            return inert(id)
+        return self._followings.begin(id, job, mode, suspicion)
 
     async def generate(self, job: Mapping[str, Any]) -> AsyncIterator[list[Frame]]:
         """The frames that answer `job`, in batches, `finish` or `error` last. Waits until the engine is ready: how long
         is for the caller to decide. Closing the iterator ends the work at once. Raises `BackendError`."""
-        await self.wait_ready()
-        child = self._ready_child()
+        child = await self._turn()
         id = next(self._ids)
         try:
             request = encode({**job, "op": "generate", "id": id})
         except FrameError as error:
             message = "The conversation is too large for the local model."
             raise BackendError(Fault.REQUEST, message, status=413) from error
-        mailbox = self._mailboxes[id] = _Mailbox()
+        mailbox = self._mailboxes[id] = Mailbox()
+        self._open.add(id)
+        self._touch()
         ended = False
         try:
             child.write(request)
@@ -266,113 +391,37 @@ class Engine:
                 yield frames
         finally:
             del self._mailboxes[id]
-            if not ended and child is self._child:
+            if id in self._open:
                 child.send({"op": "cancel", "id": id})
+                self._end_one(id)
 
-    def _ready_child(self) -> _Child:
-        if self._child is None or self.ready is None:
-            raise BackendError(Fault.CRASHED, self.failure or CRASHED, status=500)
-        return self._child
-
-
-class _Mailbox:
-    """What came for one request and was not taken yet."""
-
-    def __init__(self) -> None:
-        self._frames: list[Frame] = []
-        self._error: BackendError | None = None
-        self._changed = asyncio.Event()
-
-    def put(self, frame: Frame) -> None:
-        self._frames.append(frame)
-        self._changed.set()
-
-    def fail(self, error: BackendError) -> None:
-        self._error = error
-        self._changed.set()
-
-    async def take(self) -> list[Frame]:
-        """Everything that came, at least one frame. What came before a failure is given out before it is raised."""
-        while not self._frames:
-            if self._error is not None:
-                raise self._error
-            await self._changed.wait()
-            self._changed.clear()
-        frames, self._frames = self._frames, []
-        if self._error is not None:
-            self._changed.set()
-        return frames
-
-
-class _Child:
-    """One process, from its start to its end."""
-
-    def __init__(self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.process = process
-        self.fatal: str | None = None
-        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._reader, self._writer = reader, writer
-        self._errors = asyncio.create_task(self._read_errors(), name=f"engine-stderr-{process.pid}")
-
-    def send(self, frame: Frame) -> None:
-        self.write(encode(frame))
-
-    def write(self, data: bytes) -> None:
-        # No drain: the child's reader does nothing but read, and a frame has a size limit.
-        if not self._writer.is_closing():
-            self._writer.write(data)
-
-    async def read(self, receive: Any) -> None:
-        decoder = Decoder()
-        with contextlib.suppress(ConnectionError):
-            while data := await self._reader.read(1 << 16):
-                receive(decoder.feed(data))
-
-    async def _read_errors(self) -> None:
-        assert self.process.stderr is not None
-        rest = b""
-        while data := await self.process.stderr.read(1 << 14):
-            *lines, rest = (rest + data).split(b"\n")
-            rest = rest[-(1 << 14) :]
-            self.tail.extend(line.decode("utf-8", "replace") for line in lines)
-
-    async def end(self) -> int:
-        """Close the pipe, ask it to go, and do not wait long. Its exit code."""
-        self._writer.close()
-        with contextlib.suppress(ConnectionError, BrokenPipeError):
-            await self._writer.wait_closed()
+    async def _turn(self) -> Child:
+        """The process, when it may be asked: as soon as it is ready; handled with care, one after the other."""
+        if self._mode == "careful" and len(self._line) >= max(1, self.spec.queue):
+            raise BackendError(Fault.BUSY, BUSY, status=503, retry_after=1.0)
+        me = object()
+        self._line.append(me)
         try:
-            async with asyncio.timeout(STOP_SECONDS):
-                # It leaves by itself when the pipe closes, and a refusal's exit code must not be hidden by a signal.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(STOP_SECONDS / 10):
-                        await self.process.wait()
-                if self.process.returncode is None:
-                    self.process.terminate()
-                await self.process.wait()
-        except TimeoutError:
-            self.process.kill()
-            await self.process.wait()
-        await asyncio.wait([self._errors])
-        assert self.process.returncode is not None
-        return self.process.returncode
+            while True:
+                self._refuse_if_over()
+                if self._mode == "failing":
+                    raise BackendError(Fault.SERVER, FAILING, status=503, retry_after=self._retry_in())
+                self._rouse()
+                alone = not self._open and self._line[0] is me
+                if self._up and self._child is not None and (self._mode == "normal" or alone):
+                    return self._child
+                await self._news.wait()
+        finally:
+            self._line.remove(me)
+            if self._line:
+                self._tell()
 
+    def _refuse_if_over(self) -> None:
+        if self._over:
+            raise BackendError(Fault.SERVER, self.failure or STOPPED, status=500)
 
-def _how(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def _environment() -> dict[str, str]:
-    passed = {
-        name: value
-        for name, value in os.environ.items()
-        if name.upper() in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
-    }
-    # llama.cpp's threads meet after every operation and spin while they wait. On a box that does something else as
-    # well, the one waited for may not be running, and the others burn its time: 18 tok/s instead of 131 on two busy
-    # cores (docs/figures.md). To spin for a moment and then sleep costs nothing that can be seen on an idle one.
-    if "OMP_WAIT_POLICY" not in passed:
-        passed.setdefault("GOMP_SPINCOUNT", SPINS)
-    home = str(Path(__file__).resolve().parents[2])
-    paths = [home, *filter(None, [passed.get("PYTHONPATH")])]
-    return passed | {"PYTHONPATH": os.pathsep.join(paths)}
+    def _retry_in(self) -> float:
+        """Seconds after which a failing engine may have healed."""
+        now = asyncio.get_running_loop().time()
+        healed = self._keeper.changes_at() or max(self._retry_at, now) + RETRY_SECONDS
+        return max(1.0, healed - now)

@@ -127,10 +127,12 @@ class Keeper:
         return WaitUntil(now + _doubled(FIRST_WAIT, self._crashes - 2, longest))
 
     def _count_death(self) -> None:
+        self._careful_since = self._lived
+        if self._mode == "failing":
+            return
         recent = [death for death in self._deaths if self._lived - death < self._minute]
         self._deaths = [*recent, self._lived]
-        self._careful_since = self._lived
-        if len(self._deaths) >= self._too_many and self._mode != "failing":
+        if len(self._deaths) >= self._too_many:
             self._mode = "careful" if self._mode == "normal" else "failing"
             self._deaths.clear()
 

@@ -111,6 +111,11 @@ class Pulse:
         self.deadline += seconds
         self.warning += seconds
 
+    def phi(self, now: float) -> float | None:
+        """How odd the silence is by now; ``None`` while too little is known of this upstream."""
+        suspicion = self._suspicions.get(self._leg)
+        return suspicion.phi(self._waiting_for, now - self._last) if suspicion is not None else None
+
     def overdue(self, now: float) -> str:
         """The deadline passed: what the leg did wrong, as the end of a sentence."""
         waited = now - self.called_at

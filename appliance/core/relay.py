@@ -146,6 +146,10 @@ class Relay:
         """When the running leg's silence becomes odd, if nothing else has happened by then."""
         return self._pulse.warning
 
+    def phi(self, now: float) -> float | None:
+        """How odd the running leg's silence is by now, if its history tells."""
+        return self._pulse.phi(now) if self._running and not self._finished else None
+
     def standby(self) -> ChatRequest | None:
         """What the box would be asked if the running leg failed now before any content; ``None`` if nobody would ask
         it, or if it could not go on from half of this leg's answer."""

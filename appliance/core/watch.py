@@ -66,7 +66,7 @@ Look = Probe | Wedged | LookAgain
 class Watch:
     """Over one process, from its start to its end."""
 
-    def __init__(self, now: float, patience: Patience = Patience()) -> None:  # noqa: B008 - a frozen value
+    def __init__(self, now: float, patience: Patience = Patience()) -> None:
         self._patience = patience
         self._told_at = now
         self._awake = 0.0  # seconds as rule 5 counts them; all times below are in these

@@ -18,9 +18,11 @@ from collections.abc import Callable
 from typing import Any
 
 from appliance.core.frames import Decoder, Frame, FrameError
-from appliance.engine.job import Refusal, Settings, parse
-from appliance.engine.loop import Command, Loop, Ready
-from appliance.engine.model import KV_TYPES, Load, LoadError, Model, Row
+from appliance.engine.desk import Desk
+from appliance.engine.job import Settings
+from appliance.engine.load import KV_TYPES, Load, LoadError
+from appliance.engine.loop import Command, Loop
+from appliance.engine.model import Model, Row
 from appliance.engine.outbox import Outbox
 from appliance.engine.prompt import Writer
 from appliance.engine.sampling import Sampler
@@ -95,31 +97,10 @@ def serve(first: Frame, inbox: queue.SimpleQueue[Frame], outbox: Outbox) -> None
         ]
     )
     commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-    threading.Thread(target=prepare, args=(inbox, commands.put, writer), name="prompts", daemon=True).start()
+    desk = Desk(writer, commands.put, time.monotonic)
+    threading.Thread(target=desk.run, args=(inbox,), name="prompts", daemon=True).start()
     limit = first.get("queue", 64)
     Loop(model, outbox, commands, index=index, queue_limit=limit, clock=time.monotonic).run()
-
-
-def prepare(inbox: queue.SimpleQueue[Frame], put: Callable[[Command], None], writer: Writer) -> None:
-    """Write prompts beside the decode, so that a long conversation delays nobody else's answer."""
-    while True:
-        frame = inbox.get()
-        if frame.get("op") != "generate":
-            put(frame)
-            continue
-        put(prepared(frame, writer))
-
-
-def prepared(frame: Frame, writer: Writer) -> Ready:
-    id = frame["id"]
-    try:
-        job = parse(frame, vocabulary=writer.vocabulary_size)
-        return Ready(id, job, writer.write(job))
-    except Refusal as refusal:
-        return Ready(id, refusal=refusal)
-    except Exception as error:
-        print(f"A prompt could not be written: {type(error).__name__}", file=sys.stderr, flush=True)
-        return Ready(id, refusal=Refusal("server", "The local model's engine could not read this request."))
 
 
 def read_load(frame: Frame) -> Load:

@@ -21,8 +21,6 @@ class Times:
 
     began: float = 0.0
     first: float | None = None
-    last: float = 0.0
-    prompt_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -45,7 +43,7 @@ class Answer:
     seam: Seam
     stream: Stream
     limit: int
-    slot: int = -1
+    reused: int = 0
     known: list[int] = field(default_factory=list)
     sure: int = 0
     times: Times = field(default_factory=Times)
@@ -54,6 +52,11 @@ class Answer:
     def wanted(self) -> int:
         """From this position on the logits are needed."""
         return self.sure - 1
+
+    @property
+    def cached(self) -> int:
+        """So many tokens of the prompt were computed before."""
+        return min(self.reused, len(self.prompt.tokens))
 
     @property
     def completion(self) -> int:
@@ -103,9 +106,22 @@ class Answer:
         return self.sampler.draw(row, allowed)
 
 
-def answer(job: Job, prompt: Prompt, *, vocabulary: Vocabulary, index: Index, sampler: Sampler, context: int) -> Answer:
-    """The answer to `job`, before anything of it is computed."""
-    known = [*prompt.tokens, *prompt.cut.kept, *prompt.cut.draft]
+def answer(
+    job: Job,
+    prompt: Prompt,
+    *,
+    vocabulary: Vocabulary,
+    index: Index,
+    sampler: Sampler,
+    context: int,
+    drafts: bool = True,
+) -> Answer:
+    """The answer to `job`, before anything of it is computed.
+
+    Without `drafts` the tokens that were given back are drawn one by one, and nothing computed is ever rolled back.
+    """
+    draft = prompt.cut.draft if drafts else ()
+    known = [*prompt.tokens, *prompt.cut.kept, *draft]
     limit = context - len(prompt.tokens)
     if job.max_tokens is not None:
         limit = min(limit, job.max_tokens)
@@ -118,5 +134,5 @@ def answer(job: Job, prompt: Prompt, *, vocabulary: Vocabulary, index: Index, sa
         stream=Stream(job.stop, job.committed),
         limit=limit,
         known=known,
-        sure=len(known) - len(prompt.cut.draft),
+        sure=len(known) - len(draft),
     )

@@ -6,7 +6,10 @@ Rules:
    except when there is nothing to do: then it waits for a command.
 2. Whatever goes wrong with one request ends that request with an error frame; the others go on. If a whole step
    cannot be computed, the requests in it end, their sequences are cleared, and the engine lives.
-3. A request that was given up is forgotten before the next step, wherever it is.
+3. A request that was given up is forgotten before the next step, wherever it is. What was computed of it stays.
+4. Standbys compute only when no request has anything to compute (`standing.py`).
+5. A probe is answered after a step that was really computed; if there is nothing to compute, one token is, and it is
+   taken back. If even that fails nobody is answered.
 """
 
 from __future__ import annotations
@@ -14,31 +17,19 @@ from __future__ import annotations
 import queue
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from appliance.core.frames import Frame
 from appliance.engine.answer import Answer, Reason, Times, answer
-from appliance.engine.job import Job, Refusal, Settings
-from appliance.engine.model import DecodeError, Row
+from appliance.engine.job import Job, Refusal
+from appliance.engine.prefixes import Holder
 from appliance.engine.prompt import Prompt
-from appliance.engine.sampling import Chain, Logits, Sampler
-from appliance.engine.scheduler import SMALLEST_PACE, Scheduler, Share, pace
-from appliance.engine.vocabulary import Index, Vocabulary
-
-
-class Computer(Protocol):
-    """What the loop needs of a model."""
-
-    vocabulary: Vocabulary
-    context: int
-    slots: int
-
-    def decode(self, rows: Sequence[Row]) -> Logits: ...
-
-    def forget(self, slot: int, start: int = 0) -> None: ...
-
-    def chain(self, settings: Settings) -> Chain: ...
+from appliance.engine.sampling import Logits, Sampler
+from appliance.engine.scheduler import Scheduler, Share, pace
+from appliance.engine.sequences import Computer, Sequences, Task
+from appliance.engine.standing import Followed, StandingBy
+from appliance.engine.vocabulary import Index
 
 
 class Post(Protocol):
@@ -46,13 +37,13 @@ class Post(Protocol):
 
 
 class Ready:
-    """A generate frame whose prompt is written, or refused: what the reader puts into the queue."""
+    """A generate frame whose prompt is written, or refused: what the desk puts into the queue."""
 
     def __init__(self, id: int, job: Job | None = None, prompt: Prompt | None = None, refusal: Refusal | None = None):
         self.id, self.job, self.prompt, self.refusal = id, job, prompt, refusal
 
 
-Command = Ready | Frame
+Command = Ready | Followed | Frame
 
 
 class Loop:
@@ -71,13 +62,15 @@ class Loop:
         self._commands = commands
         self._index = index
         self._clock = clock
+        self._sequences = Sequences(model, clock)
+        self._prefixes = self._sequences.prefixes
+        self._meter = self._sequences.meter
         self._scheduler = Scheduler(slots=model.slots, queue=queue_limit)
+        self._standing_by = StandingBy(self._sequences, clock)
         self._answers: dict[int, Answer] = {}
+        self._probes: list[int] = []
         self._frames: list[Frame] = []
-        self._prefill_speed: float | None = None
-        self._decoded = 0
-        self._computed = 0
-        self._busy_seconds = 0.0
+        self._worked = False
 
     def run(self) -> None:
         """For ever: the process ends when the pipe does."""
@@ -86,20 +79,25 @@ class Loop:
 
     def step(self, *, wait: bool = False) -> bool:
         """One round. False: there was nothing to do."""
-        self._take(wait=wait and not self._answers)
+        self._take(wait=wait and not self._answers and not self._worked)
         self._begin()
-        worked = bool(self._answers) and self._compute()
+        steps = self._meter.steps
+        self._worked = self._compute() or self._standing_by.step(idle=self._scheduler.idle)
+        if self._probes:
+            if self._meter.steps > steps or (not self._worked and self._sequences.probe()):
+                self._frames += [{"op": "alive", "id": id} for id in self._probes]
+            self._probes.clear()
         if self._frames:
             frames, self._frames = self._frames, []
             self._outbox.post(frames)
-        return worked
+        return self._worked
 
     # ---------------------------------------------------------------------------------------------- commands
 
     def _take(self, *, wait: bool) -> None:
         try:
             if wait:
-                self._command(self._commands.get())
+                self._command(self._commands.get(timeout=self._standing_by.wait))
             while True:
                 self._command(self._commands.get_nowait())
         except queue.Empty:
@@ -108,8 +106,15 @@ class Loop:
     def _command(self, command: Command) -> None:
         if isinstance(command, Ready):
             self._admit(command)
+        elif isinstance(command, Followed):
+            self._standing_by.follow(command)
         elif command["op"] == "cancel":
             self._drop(command["id"])
+            self._standing_by.end(command["id"])
+        elif command["op"] == "suspect":
+            self._standing_by.suspect(command["id"], command["level"])
+        elif command["op"] == "probe":
+            self._probes.append(command["id"])
         elif command["op"] == "stats":
             self._frames.append(self.stats())
 
@@ -118,10 +123,10 @@ class Loop:
             "op": "stats",
             "busy": self._scheduler.busy,
             "waiting": self._scheduler.waiting,
-            "decoded": self._decoded,
-            "computed": self._computed,
-            "prefill_tok_s": self._prefill_speed,
-            "busy_s": self._busy_seconds,
+            "standbys": len(self._standing_by),
+            "standby_ready": self._standing_by.ready,
+            "kept": self._prefixes.kept,
+            **self._meter.frame(),
         }
 
     def _admit(self, ready: Ready) -> None:
@@ -140,8 +145,9 @@ class Loop:
                 index=self._index,
                 sampler=sampler,
                 context=self._model.context,
+                drafts=self._model.rewinds,
             )
-            if not self._scheduler.admit(job.id, len(new.known)):
+            if not self._scheduler.admit(job.id, len(new.known), boundary=self._sequences.boundary(prompt)):
                 raise Refusal("busy", "The local model is answering as many requests as it may; try again soon.")
         except Refusal as refusal:
             self._refuse(ready.id, refusal)
@@ -151,16 +157,22 @@ class Loop:
             self._answers[job.id] = new
 
     def _begin(self) -> None:
-        for id, slot in self._scheduler.seat():
+        while (id := self._scheduler.next) is not None:
             one = self._answers[id]
-            one.slot = slot
+            seat = self._prefixes.seat(one.known, most=one.wanted, holder=Holder.REQUEST)
+            if seat is None:
+                return
+            self._standing_by.push_out(seat.slot)
+            one.reused = self._sequences.sit(seat, Holder.REQUEST)
+            self._scheduler.seat(id, seat.slot, one.reused)
             one.times = Times(began=self._clock())
+            self._meter.reused_tokens += one.reused
             self._frames.append(
                 {
                     "op": "begun",
                     "id": id,
                     "prompt_tokens": len(one.prompt.tokens),
-                    "cached_tokens": 0,
+                    "cached_tokens": one.cached,
                     "committed_tokens": one.prompt.committed,
                     "trimmed": one.prompt.trimmed,
                 }
@@ -171,24 +183,23 @@ class Loop:
     # --------------------------------------------------------------------------------------------- computing
 
     def _compute(self) -> bool:
-        plan = self._scheduler.plan(self._model.slots + pace(self._prefill_speed))
+        plan = self._scheduler.plan(self._model.slots + pace(self._meter.prefill_speed))
         if not plan:
             return False
-        rows = []
+        tasks = []
+        prompt = 0
         for share in plan:
             one = self._answers[share.id]
             tokens = one.known[share.start : share.start + share.count]
-            rows.append(Row(share.slot, share.start, tokens, one.wanted))
-        before = self._clock()
-        try:
-            logits = self._model.decode(rows)
-        except DecodeError as error:
-            print(f"A step of {sum(share.count for share in plan)} tokens failed: {error}.", file=sys.stderr)
+            tasks.append(Task(share, tokens, one.wanted, self._sequences.boundary(one.prompt)))
+            if one.times.first is None:
+                prompt += share.count
+        logits = self._sequences.compute(tasks, prompt=prompt)
+        if logits is None:
             for share in plan:
                 self._refuse(share.id, Refusal("server", "The local model could not compute the next step."))
             return True
         now = self._clock()
-        self._measure(plan, now - before)
         at = 0
         for share in plan:
             one = self._answers[share.id]
@@ -212,33 +223,15 @@ class Loop:
             one.times.first = now
         before = one.sure
         drawn = one.draw(logits)
-        self._decoded += one.sure - before
+        self._meter.decoded += one.sure - before
         if drawn.text:
             self._frames.append({"op": "text", "id": share.id, "text": drawn.text})
         if drawn.reason is not None:
             self._finish(one, drawn.reason)
             return
         if drawn.rolled_back is not None:
-            self._roll_back(share, drawn.rolled_back)
+            self._scheduler.know(share.id, self._sequences.rewind(share.slot, drawn.rolled_back))
         self._scheduler.know(share.id, len(one.known))
-
-    def _roll_back(self, share: Share, position: int) -> None:
-        try:
-            self._model.forget(share.slot, position)
-        except DecodeError:
-            # A recurrent model has no past to go back to: its sequence is computed again, from the start.
-            self._model.forget(share.slot)
-            position = 0
-        self._scheduler.know(share.id, position)
-
-    def _measure(self, plan: Sequence[Share], seconds: float) -> None:
-        count = sum(share.count for share in plan)
-        self._computed += count
-        self._busy_seconds += seconds
-        # Small steps say nothing about prefill: most of their time is reading the weights once.
-        if count >= SMALLEST_PACE and seconds > 0:
-            speed = count / seconds
-            self._prefill_speed = speed if self._prefill_speed is None else 0.7 * self._prefill_speed + 0.3 * speed
 
     # ------------------------------------------------------------------------------------------------ endings
 
@@ -254,9 +247,10 @@ class Loop:
                 "reason": reason,
                 "prompt_tokens": len(one.prompt.tokens),
                 "completion_tokens": max(one.completion, one.prompt.committed if reason == "length" else 0),
-                "cached_tokens": 0,
+                "cached_tokens": one.cached,
                 "timings": {
-                    "prompt_n": len(one.prompt.tokens) + one.prompt.committed,
+                    "cache_n": one.reused,
+                    "prompt_n": one.prompt.total - one.reused,
                     "prompt_ms": round((first - times.began) * 1000, 3),
                     "predicted_n": generated,
                     "predicted_ms": round((now - first) * 1000, 3),
@@ -271,13 +265,13 @@ class Loop:
         self._drop(id)
 
     def _drop(self, id: int) -> None:
-        """Forget the request, wherever it is. Its sequence is empty for whoever comes next."""
+        """Forget the request, wherever it is. Its sequence keeps what it holds for whoever comes next."""
         self._answers.pop(id, None)
         if id not in self._scheduler:
             return
         slot = self._scheduler.end(id)
         if slot is not None:
-            self._model.forget(slot)
+            self._prefixes.leave(slot)
 
 
 def _unexpected() -> Refusal:

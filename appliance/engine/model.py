@@ -6,57 +6,27 @@ what it answers is checked afterwards.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import os
-import sys
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import llama_cpp as llama
 import numpy as np
 
-from appliance.engine.cores import cores
 from appliance.engine.job import Settings
+from appliance.engine.load import OUTPUTS_PER_SLOT, Load, largest_step, open_model
+from appliance.engine.prefixes import MOST_MARKS
 from appliance.engine.sampling import Logits
 from appliance.engine.vocabulary import Ids, Vocabulary
 
-KV_UNIFIED = False
-"""One stream of cells per sequence. Decoding is faster this way; sharing a prefix between sequences is not possible."""
-
-LARGEST_STEP = 512
-OUTPUTS_PER_SLOT = 9
-"""Places per sequence and step whose logits are wanted: a draft of eight tokens, and the one before it."""
-
-KV_TYPES = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "q4_0": llama.GGML_TYPE_Q4_0}
-WARNING = 3
 RANDOM_SEED = 0xFFFFFFFF
-
-_said: deque[str] = deque(maxlen=200)
-
-
-class LoadError(Exception):
-    """The model cannot be served. The sentence names the file, what is wrong with it and what to do."""
+PARTIAL = 1  # LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 
 
 class DecodeError(Exception):
     """llama.cpp did not compute this step."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What the service asks for: see the load frame."""
-
-    path: str
-    context: int
-    slots: int
-    gpu_layers: int | Literal["auto"] = "auto"
-    threads: int | Literal["auto"] = "auto"
-    kv_type: str = "f16"
-    mlock: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +37,6 @@ class Row:
     start: int
     tokens: Sequence[int]
     wanted: int
-
-
-@llama.llama_log_callback  # type: ignore[untyped-decorator,unused-ignore]
-def _log(level: int, text: bytes, _: Any) -> None:
-    line = text.decode("utf-8", "replace").rstrip("\n")
-    _said.append(line)
-    if level >= WARNING and line.strip(". "):
-        print(line, file=sys.stderr, flush=True)
 
 
 _token_data = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -117,14 +79,11 @@ class Model:
     """A loaded model with one context of `slots` sequences, each of `context` tokens."""
 
     def __init__(self, load: Load, progress: Callable[[float], None] = lambda _: None) -> None:
-        llama.llama_log_set(_log, None)
-        llama.llama_backend_init()
-        check_file(load.path)
-        self.path = load.path
-        self.context, self.slots = load.context, load.slots
-        self.threads = cores() if load.threads == "auto" else load.threads
+        opened = open_model(load, progress)
+        self.path, self.slots, self.context = load.path, load.slots, opened.context
+        self.threads, self.gpu_layers, self.steps = opened.threads, opened.gpu_layers, opened.steps
         self.gpu_offload = bool(llama.llama_supports_gpu_offload())
-        self._model, self._context, self.gpu_layers = self._open(load, progress)
+        self._model, self._context = opened.model_pointer, opened.context_pointer
         self._memory = llama.llama_get_memory(self._context)
         self._vocab = llama.llama_model_get_vocab(self._model)
         self.layers = llama.llama_model_n_layer(self._model)
@@ -133,60 +92,13 @@ class Model:
         self.description = self._about()
         self.instruction_sets = llama.llama_print_system_info().decode("utf-8", "replace").strip()
         self._batch = _Batch(self.largest_step)
+        self._saved: list[dict[int, Any]] = [{} for _ in range(self.slots)]
+        self._window = opened.window
+        self.rewinds = opened.rolls_back and not opened.window and self._can_rewind()
 
     @property
     def largest_step(self) -> int:
-        return LARGEST_STEP + self.slots
-
-    def _open(self, load: Load, progress: Callable[[float], None]) -> tuple[Any, Any, int]:
-        """The model and its context, with as many layers on the GPU as asked for, or none if they do not fit."""
-        wanted = (-1 if load.gpu_layers == "auto" else load.gpu_layers) if self.gpu_offload else 0
-        for layers in dict.fromkeys((wanted, 0)):
-            _said.clear()
-            model = self._open_model(load, layers, progress)
-            if model is None:
-                problem = why(load.path, list(_said))
-            else:
-                context = self._open_context(model, load)
-                if context is not None:
-                    total = llama.llama_model_n_layer(model) + 1
-                    return model, context, total if layers < 0 else min(layers, total)
-                llama.llama_model_free(model)
-                problem = (
-                    f"There is not enough memory for {load.slots} slots of {load.context} tokens with the model"
-                    f" {load.path}. Make 'context' or 'slots' smaller, or set kv_type = \"q8_0\"."
-                )
-            if layers != 0:
-                print("The model does not fit the GPU; it is loaded without it.", file=sys.stderr)
-        raise LoadError(problem)
-
-    def _open_model(self, load: Load, layers: int, progress: Callable[[float], None]) -> Any:
-        params = llama.llama_model_default_params()
-        params.n_gpu_layers = layers
-        params.load_mode = llama.LLAMA_LOAD_MODE_MMAP_MLOCK if load.mlock else llama.LLAMA_LOAD_MODE_AUTO
-
-        @llama.llama_progress_callback  # type: ignore[untyped-decorator,unused-ignore]
-        def told(share: float, _: Any) -> bool:
-            progress(share)
-            return True
-
-        params.progress_callback = told
-        return llama.llama_model_load_from_file(os.fsencode(load.path), params)
-
-    def _open_context(self, model: Any, load: Load) -> Any:
-        params = llama.llama_context_default_params()
-        params.n_ctx = load.context * load.slots
-        params.n_seq_max = load.slots
-        params.n_batch = self.largest_step
-        params.n_ubatch = LARGEST_STEP
-        params.n_outputs_max = OUTPUTS_PER_SLOT * load.slots
-        params.n_threads = params.n_threads_batch = self.threads
-        params.kv_unified = KV_UNIFIED
-        params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_AUTO
-        params.type_k = params.type_v = KV_TYPES[load.kv_type]
-        params.offload_kqv = True
-        params.no_perf = True
-        return llama.llama_init_from_model(model, params)
+        return largest_step(self.slots)
 
     # ------------------------------------------------------------------------------------------------- text
 
@@ -222,10 +134,68 @@ class Model:
             return np.empty((0, len(self.vocabulary)), dtype=np.float32)
         return np.ctypeslib.as_array(llama.llama_get_logits(self._context), shape=(wanted, len(self.vocabulary)))
 
-    def forget(self, slot: int, start: int = 0) -> None:
-        """Drop what is known of the sequence from position `start` on. Raises `DecodeError` if it cannot."""
-        if not llama.llama_memory_seq_rm(self._memory, slot, start, -1):
-            raise DecodeError(f"the sequence {slot} cannot be rolled back to position {start}")
+    # ----------------------------------------------------------------------------------------------- sequences
+
+    def forget(self, slot: int) -> None:
+        """Drop all that the sequence holds."""
+        self._saved[slot] = {}
+        if not llama.llama_memory_seq_rm(self._memory, slot, -1, -1):
+            raise DecodeError(f"the sequence {slot} cannot be emptied")
+
+    def rewind(self, slot: int, position: int) -> int:
+        """Go back to `position`, or to the last one before it that this model can go back to: where it is now."""
+        held = llama.llama_memory_seq_pos_max(self._memory, slot) + 1
+        self._saved[slot] = {at: state for at, state in self._saved[slot].items() if at <= position}
+        if position == held:
+            return position
+        if 0 < position < held and self.rewinds:
+            if llama.llama_memory_seq_rm(self._memory, slot, position, -1):
+                return position
+        elif 0 < position < held and self._saved[slot]:
+            position = max(self._saved[slot])
+            if self._restore(slot, position):
+                return position
+        self.forget(slot)
+        return 0
+
+    def copy(self, source: int, target: int) -> None:
+        """Let `target` hold what `source` holds. The next step does the work."""
+        # Only whole sequences can be copied between streams: anything else ends the process.
+        if source == target or not (0 <= source < self.slots and 0 <= target < self.slots):
+            raise DecodeError(f"the sequence {source} cannot be copied to {target}")
+        self.forget(target)
+        llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        end = llama.llama_memory_seq_pos_max
+        if end(self._memory, source) != end(self._memory, target):
+            self.forget(target)
+            raise DecodeError(f"the sequence {source} was not copied to {target}")
+        # A window's cells would be overwritten by the copy, which is done later.
+        self._saved[target] = {} if self._window else dict(self._saved[source])
+
+    def save(self, slot: int) -> None:
+        """Remember the part of the sequence's state that cannot be rewound, so that it can come back to here."""
+        position = llama.llama_memory_seq_pos_max(self._memory, slot) + 1
+        size = llama.llama_state_seq_get_size_ext(self._context, slot, PARTIAL)
+        state = (ctypes.c_uint8 * size)()
+        if size and llama.llama_state_seq_get_data_ext(self._context, state, size, slot, PARTIAL) == size:
+            kept = dict(sorted(self._saved[slot].items())[-MOST_MARKS + 1 :])
+            self._saved[slot] = kept | {position: state}
+
+    def _restore(self, slot: int, position: int) -> bool:
+        state = self._saved[slot][position]
+        if not llama.llama_state_seq_set_data_ext(self._context, state, len(state), slot, PARTIAL):
+            return False
+        # What is not part of that state, the attention's cells of a hybrid, goes back as usual.
+        if not llama.llama_memory_seq_rm(self._memory, slot, position, -1):
+            return False
+        return bool(llama.llama_memory_seq_pos_max(self._memory, slot) + 1 == position)
+
+    def _can_rewind(self) -> bool:
+        """Can a sequence go back to any position? Some kinds of memory are known not to; the others are asked."""
+        self.decode([Row(0, 0, [self.vocabulary.bos or 0] * 4, 4)])
+        can = bool(llama.llama_memory_seq_rm(self._memory, 0, 2, -1))
+        self.forget(0)
+        return can
 
     # -------------------------------------------------------------------------------------------------- about
 
@@ -253,6 +223,7 @@ class Model:
         pieces, ends = [], []
         controls: dict[str, int] = {}
         named: dict[str, int] = {}
+        swallows: set[str] = set()
         marked = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN
         for token in range(count):
             attributes = llama.llama_vocab_get_attr(vocab, token)
@@ -264,6 +235,8 @@ class Model:
                 pieces.append(buffer.raw[: max(length, 0)])
                 if attributes & llama.LLAMA_TOKEN_ATTR_USER_DEFINED:
                     named[_text(llama.llama_vocab_get_text(vocab, token)) or ""] = token
+            if attributes & llama.LLAMA_TOKEN_ATTR_LSTRIP:
+                swallows.add(_text(llama.llama_vocab_get_text(vocab, token)) or "")
             if llama.llama_vocab_is_eog(vocab, token):
                 ends.append(token)
         controls.pop("", None)
@@ -279,6 +252,7 @@ class Model:
             bos_text=(_text(llama.llama_vocab_get_text(vocab, bos)) or "") if bos >= 0 else "",
             eos_text=(_text(llama.llama_vocab_get_text(vocab, eos)) or "") if eos >= 0 else "",
             add_bos=bool(llama.llama_vocab_get_add_bos(vocab)),
+            swallows=frozenset(swallows),
         )
 
 
@@ -316,46 +290,6 @@ class _Batch:
             at = end
         self._batch.n_tokens = at
         return self._batch
-
-
-# ------------------------------------------------------------------------------------------------ what is wrong
-
-
-def check_file(path: str) -> None:
-    """Raises `LoadError` for what can be told without llama.cpp."""
-    try:
-        with open(path, "rb") as file:
-            magic = file.read(4)
-    except IsADirectoryError as error:
-        raise LoadError(f"{path} is a folder, not a GGUF file. Name the file in it.") from error
-    except FileNotFoundError as error:
-        raise LoadError(f"The model file {path} does not exist. Fetch it, or name another in 'model'.") from error
-    except OSError as error:
-        raise LoadError(f"The model file {path} cannot be read: {error.strerror}.") from error
-    if magic != b"GGUF":
-        raise LoadError(f"{path} is not a GGUF file: it does not begin with the letters GGUF. Fetch it again.")
-
-
-def why(path: str, said: Sequence[str]) -> str:
-    """One sentence out of what llama.cpp said while it failed to load `path`."""
-    errors = [line.strip() for line in said if line.strip()]
-    for line in errors:
-        if "within the file bounds" in line:
-            return f"{path} is truncated: it is shorter ({_size(path)}) than its own header claims. Fetch it again."
-        if "unknown model architecture" in line:
-            name = line.rpartition("architecture:")[2].strip(" '\"")
-            return f"{path} is a model of the kind '{name}', which this llama.cpp does not know. Choose another model."
-    for line in errors:
-        if "gguf_init" in line or "failed to read" in line:
-            return f"{path} is damaged or truncated ({_size(path)}): its header cannot be read. Fetch it again."
-    last = next((line for line in reversed(errors) if "error" in line.lower() or "fail" in line.lower()), "no reason")
-    return f"{path} cannot be loaded; llama.cpp says: {last}."
-
-
-def _size(path: str) -> str:
-    with contextlib.suppress(OSError):
-        return f"{os.path.getsize(path):,} bytes"
-    return "of unknown size"
 
 
 def _text(letters: bytes | None) -> str | None:

@@ -10,6 +10,7 @@ Rules:
 4. Committed text is tokenized by itself, as plain text, and follows the open assistant turn.
 5. A conversation that does not fit loses its oldest turns, if the request allows that: system messages and the last
    turn stay. A turn is a user's message with everything up to the next one.
+6. What was tokenized is remembered (`pieces.py`): the next turn of a conversation tokenizes only what is new.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import jinja2
 from jinja2.ext import loopcontrols
@@ -28,28 +29,31 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance.engine.healing import Cut, cut
 from appliance.engine.job import Job, Refusal, Template
+from appliance.engine.pieces import Pieces, Tokenizer, cuts
 from appliance.engine.vocabulary import Vocabulary
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+OPENING = 32
+"""Tokens. What opens the assistant's turn is not longer."""
 OPEN, SHUT = "\ue000", "\ue001"
 """Letters of the private use area: the marks that stand for guarded text."""
 
 
-class Tokenizer(Protocol):
-    def tokenize(self, text: str, *, template: bool = False) -> list[int]: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """`tokens` is the conversation up to the open assistant turn; `cut` is the committed text behind it."""
+    """`tokens` is the conversation up to the open assistant turn; `cut` is the committed text behind it.
+
+    What a next turn begins with, whatever the answer will be, are the tokens before `boundary`.
+    """
 
     tokens: tuple[int, ...] = field(repr=False)
     cut: Cut = field(repr=False)
     committed: int
     trimmed: int
+    boundary: int = 0
 
     @property
     def total(self) -> int:
@@ -67,6 +71,8 @@ class Writer:
         self._tokenizer = tokenizer
         self._context = context
         self._template = _first_that_renders((template, own), vocabulary)
+        self._pieces = Pieces(tokenizer, cuts(vocabulary, template or own or CHATML))
+        self._marks = frozenset(vocabulary.controls.values())
         guarded = set(vocabulary.controls)
         guarded |= {text for text in vocabulary.named if text.strip() and text in (template or own or CHATML)}
         # The longest first: one mark's text may begin another's.
@@ -76,15 +82,34 @@ class Writer:
     def write(self, job: Job) -> Prompt:
         """The prompt of `job`. Raises `Refusal` if it does not fit, or if the template refuses the conversation."""
         committed = self._tokenizer.tokenize(job.committed) if job.committed else []
-        text = job.committed.encode("utf-8", "replace")
-        room = self._context - len(committed) - 1
-        kept, tokens = self._fitting(job, room)
+        kept, tokens = self._fitting(job, self._room(committed))
+        return self._prompt(tuple(tokens), job.committed, committed, trimmed=len(job.messages) - len(kept))
+
+    def go_on(self, job: Job, prompt: Prompt) -> Prompt:
+        """The prompt of `job`, which has more committed text than when `prompt` was written. Raises `Refusal`."""
+        committed = self._tokenizer.tokenize(job.committed)
+        if len(prompt.tokens) > self._room(committed):
+            return self.write(job)
+        return self._prompt(prompt.tokens, job.committed, committed, trimmed=prompt.trimmed)
+
+    def _room(self, committed: Sequence[int]) -> int:
+        return self._context - len(committed) - 1
+
+    def _prompt(self, tokens: tuple[int, ...], text: str, committed: Sequence[int], *, trimmed: int) -> Prompt:
         return Prompt(
-            tokens=tuple(tokens),
-            cut=cut(committed, self._vocabulary.pieces, text),
+            tokens=tokens,
+            cut=cut(committed, self._vocabulary.pieces, text.encode("utf-8", "replace")),
             committed=len(committed),
-            trimmed=len(job.messages) - len(kept),
+            trimmed=trimmed,
+            boundary=self._boundary(tokens),
         )
+
+    def _boundary(self, tokens: Sequence[int]) -> int:
+        # Behind the last mark of the template: text that follows a mark cannot change the tokens before it.
+        for at in range(len(tokens) - 1, max(0, len(tokens) - OPENING), -1):
+            if tokens[at - 1] in self._marks:
+                return at
+        return len(tokens) - 1
 
     def _fitting(self, job: Job, room: int) -> tuple[Sequence[Template], list[int]]:
         """The most recent turns that fit into `room`, and their tokens."""
@@ -123,7 +148,7 @@ class Writer:
             return [0] * least
         tokens: list[int] = []
         for text, plain in marks.split(rendered):
-            tokens += self._plain(text) if plain else self._tokenizer.tokenize(text, template=True)
+            tokens += self._plain(text) if plain else self._pieces.tokens(text)
         if not (begun := self._begun(tokens)):
             raise Refusal("request", "The conversation is empty.", param="messages")
         return begun

@@ -11,15 +11,18 @@ Rules:
 2. Requests that are one token behind come first: somebody is reading along.
 3. What is left is shared by the others so that the one least behind is done first and none gets more than an equal
    share of what the ones after it need too.
-4. Shares are in the order of their slots, and a free slot with the lowest number is given first: with a stream of cells
-   per sequence llama.cpp computes only neighbours together, in rising order. Eight in falling order took twice as long.
-5. Requests wait for a slot in the order they came; when `queue` of them wait, the next is refused.
+4. Shares are in the order of their slots: with a stream of cells per sequence llama.cpp computes only neighbours
+   together, in rising order. Eight in falling order took twice as long.
+5. Requests wait for a slot in the order they came; when `queue` of them wait, the next is refused. Which slot one gets
+   is decided elsewhere: see `prefixes.py`.
 6. A request ends exactly once, wherever it is: waiting, catching up or being answered. Its slot is free at once.
+7. A share ends at the request's boundary, if it has one: there the model's state is saved.
+8. Standbys are no requests. They get what no request needs: nothing at all, as long as one has anything to compute.
+   See `following.py`.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,11 +33,16 @@ LONGEST_STEP = 0.25
 """Seconds. A request that was given up, or a new one, waits for the step that is being computed."""
 
 
-def pace(tokens_per_second: float | None) -> int:
-    """How many tokens of prompts fit into a step that nobody notices, at the measured speed of prefill?"""
+LARGEST_STANDBY_PACE = 256
+LONGEST_STANDBY_STEP = 0.1
+"""Seconds. So much later a new request may begin because a standby is being computed."""
+
+
+def pace(tokens_per_second: float | None, *, seconds: float = LONGEST_STEP, largest: int = LARGEST_PACE) -> int:
+    """How many tokens of prompts fit into a step of `seconds`, at the measured speed of prefill?"""
     if tokens_per_second is None:
         return 64
-    wished = max(SMALLEST_PACE, min(LARGEST_PACE, int(tokens_per_second * LONGEST_STEP)))
+    wished = max(SMALLEST_PACE, min(largest, int(tokens_per_second * seconds)))
     # Powers of two only: steps of another shape compute slightly other numbers, so few shapes make answers that repeat.
     return 1 << (wished.bit_length() - 1)
 
@@ -53,6 +61,7 @@ class Share:
 class _Work:
     id: int
     known: int
+    boundary: int = 0
     computed: int = 0
     slot: int = -1
 
@@ -69,7 +78,6 @@ class Scheduler:
             raise ValueError("an engine needs at least one slot")
         self._slots = slots
         self._queue = queue
-        self._free = list(range(slots))  # a heap
         self._running: OrderedDict[int, _Work] = OrderedDict()
         self._waiting: OrderedDict[int, _Work] = OrderedDict()
 
@@ -88,24 +96,35 @@ class Scheduler:
         yield from self._running
         yield from self._waiting
 
-    def admit(self, id: int, known: int) -> bool:
+    @property
+    def idle(self) -> bool:
+        """Is there no request at all?"""
+        return not self._running and not self._waiting
+
+    @property
+    def next(self) -> int | None:
+        """The request that waits longest for a slot."""
+        return next(iter(self._waiting), None)
+
+    def admit(self, id: int, known: int, *, boundary: int = 0) -> bool:
         """Take a request with `known` tokens. False: there are too many already; nothing was taken."""
         if id in self or known < 1:
             raise ValueError(f"request {id} is already here, or has no tokens")
-        if len(self._waiting) >= self._queue + len(self._free):
+        if len(self._waiting) >= self._queue + self._slots - len(self._running):
             return False
-        self._waiting[id] = _Work(id, known)
+        self._waiting[id] = _Work(id, known, boundary)
         return True
 
-    def seat(self) -> list[tuple[int, int]]:
-        """Give free slots to who waits longest: (request, slot) of each that got one now."""
-        seated: list[tuple[int, int]] = []
-        while self._free and self._waiting:
-            id, work = self._waiting.popitem(last=False)
-            work.slot = heapq.heappop(self._free)
-            self._running[id] = work
-            seated.append((id, work.slot))
-        return seated
+    def seat(self, id: int, slot: int, computed: int = 0) -> None:
+        """The waiting request has the slot now, and so many of its tokens are computed there already."""
+        work = self._waiting[id]
+        if any(other.slot == slot for other in self._running.values()):
+            raise ValueError(f"slot {slot} is taken")
+        if not 0 <= computed < work.known:
+            raise ValueError("at least one token of a request is always computed")
+        del self._waiting[id]
+        work.slot, work.computed = slot, computed
+        self._running[id] = work
 
     def plan(self, budget: int) -> list[Share]:
         """What to compute now: at most `budget` tokens, each request at most once. Empty: there is nothing to do."""
@@ -116,6 +135,8 @@ class Scheduler:
         late = sorted((work for work in self._running.values() if work.behind > 1), key=lambda work: work.behind)
         for index, work in enumerate(late):
             count = min(work.behind, max(1, left // (len(late) - index)))
+            if work.computed < work.boundary:
+                count = min(count, work.boundary - work.computed)
             shares.append(self._share(work, count))
             left -= count
         return sorted(shares, key=lambda share: share.slot)
@@ -138,9 +159,7 @@ class Scheduler:
         if id in self._waiting:
             del self._waiting[id]
             return None
-        work = self._running.pop(id)
-        heapq.heappush(self._free, work.slot)
-        return work.slot
+        return self._running.pop(id).slot
 
     @staticmethod
     def _share(work: _Work, count: int) -> Share:

@@ -16,7 +16,8 @@ Ids = NDArray[np.int32]
 class Vocabulary:
     """`pieces` holds the bytes a token adds to an answer: none for control tokens. `controls` holds the text of
     control and unknown tokens, `named` that of tokens somebody added by name: both would be recognized in a text
-    that is tokenized as a template; only the named ones are also recognized in plain text."""
+    that is tokenized as a template; only the named ones are also recognized in plain text. Of both, `swallows` are
+    those that take white space in front of them away."""
 
     pieces: tuple[bytes, ...]
     ends: frozenset[int]
@@ -27,6 +28,7 @@ class Vocabulary:
     bos_text: str
     eos_text: str
     add_bos: bool
+    swallows: frozenset[str] = frozenset()
     longest: int = field(init=False)
 
     def __post_init__(self) -> None:

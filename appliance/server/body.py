@@ -1,46 +1,79 @@
-"""Reading a request's body: whole, bounded, and to its end even when it is refused."""
+"""Reading a request's body: whole, bounded in size and time, and to its end even when it is refused."""
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.types import Receive
 
-BODY_LIMIT = 32 * 1024 * 1024
-"""Bytes. Anthropic takes 32 MB, OpenAI less in one request; an agent's 18k-token prompt is 0.1 MB."""
-DRAIN_LIMIT = 512 * 1024 * 1024
+from appliance.guard.limits import LIMITS, Limits, Share
 
 
 class BodyTooLarge(Exception):
     """More bytes than the limit; what came was read and thrown away, so that the client can hear the answer."""
 
 
+class BodyTooSlow(Exception):
+    """It did not come in time; the rest of it still stands in the way of a next request."""
+
+
+class NoRoom(Exception):
+    """Too many other bodies are held at this time."""
+
+
 class ClientGone(Exception):
     """The client left before its request was complete."""
 
 
-async def read_body(receive: Receive, *, limit: int = BODY_LIMIT) -> bytes:
-    """The body of the request.
-
-    A client that is still sending does not read; answering it at once would end in a reset connection instead of a
-    sentence. So a body over `limit` is read on and dropped, up to `DRAIN_LIMIT`.
+async def read_body(receive: Receive, *, limits: Limits = LIMITS, share: Share | None = None) -> bytes:
+    """The body of the request; `share` holds it, and is released by whoever needs the body no longer.
 
     Raises:
-        BodyTooLarge: it has more than `limit` bytes.
+        BodyTooLarge: it has more bytes than the limit.
+        BodyTooSlow: it stalled or came too slowly.
+        NoRoom: the bodies of all requests together are too large.
         ClientGone: the connection closed before the end.
     """
-    chunks: list[bytes] = []
-    size = 0
+    clock = asyncio.get_running_loop().time
+    body = bytearray()  # not a list of pieces: a piece may be one byte
+    begun = last = clock()
     while True:
-        message = await receive()
+        try:
+            async with asyncio.timeout_at(limits.next_byte_by(begun=begun, last=last, received=len(body))):
+                message = await receive()
+        except TimeoutError:
+            raise BodyTooSlow from None
         if message["type"] == "http.disconnect":
             raise ClientGone
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            chunks.clear()
-        else:
-            chunks.append(chunk)
-        if not message.get("more_body", False) or size > DRAIN_LIMIT:
-            break
-    if size > limit:
-        raise BodyTooLarge
-    return b"".join(chunks)
+        piece = message.get("body", b"")
+        if piece:
+            last = clock()
+            body += piece
+        if len(body) > limits.body:
+            if share is not None:
+                share.release()
+            body.clear()
+            if message.get("more_body", False):
+                await drain(receive, limits=limits)
+            raise BodyTooLarge
+        if piece and share is not None and not share.take(len(piece)):
+            body.clear()  # the exception would hold it for as long as it is handled
+            raise NoRoom
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def drain(receive: Receive, *, limits: Limits = LIMITS) -> bool:
+    """Read on and throw away: a client that still sends does not read, and answering it at once would end in a reset
+    connection instead of a sentence. False if it went on for too long."""
+    size = 0
+    try:
+        async with asyncio.timeout(limits.drain_time):
+            while size <= limits.drain:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return True
+    except TimeoutError:
+        pass
+    return False

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 
 from starlette.types import Message, Receive, Scope, Send
@@ -25,13 +26,22 @@ KEEPALIVE = 10.0
 
 
 class AnswerResponse:
-    """An ASGI response: streamed or whole, as `request` asks."""
+    """An ASGI response: streamed or whole, as `request` asks. `over` is called when it has ended."""
 
-    def __init__(self, answer: Answer, request: ChatRequest, dialect: Dialect, *, keepalive: float = KEEPALIVE) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        request: ChatRequest,
+        dialect: Dialect,
+        *,
+        keepalive: float = KEEPALIVE,
+        over: Callable[[], None] = lambda: None,
+    ) -> None:
         self._answer = answer
         self._request = request
         self._dialect = dialect
         self._keepalive = keepalive
+        self._over = over
         self._created = int(time.time())
         self._named = ""  # who the headers say answers
         self._encoder = dialect.encoder(request, id=answer.id, created=self._created)
@@ -44,6 +54,8 @@ class AnswerResponse:
             # Only the end of the service comes from outside; uvicorn waits for this last word.
             stopping = BackendError(Fault.BUSY, "The appliance is stopping; ask again.", status=503, retry_after=5.0)
             await self._fail(line, stopping)
+        finally:
+            self._over()
 
     async def _answer_with_company(self, line: Line, receive: Receive) -> None:
         async with asyncio.TaskGroup() as group:

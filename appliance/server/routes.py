@@ -6,7 +6,8 @@ import json
 import logging
 import secrets
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,17 +17,25 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from appliance.appliance import Appliance
-from appliance.core.chat import BackendError, Dialect, Fault, Headers
+from appliance.core.chat import BackendError, ChatRequest, Dialect, Fault, Headers
+from appliance.core.route import LOCAL
 from appliance.dialects.openai_chat import OPENAI
 from appliance.guard.host import admit, is_json
-from appliance.server.body import BODY_LIMIT, BodyTooLarge, ClientGone, read_body
+from appliance.guard.limits import LIMITS, STOP_LENGTH, STOPS, Limits, Room, Share, stops_for_box, trouble_in_json
+from appliance.logs import request_id
+from appliance.server.body import BodyTooLarge, BodyTooSlow, ClientGone, NoRoom, drain, read_body
 from appliance.server.respond import AnswerResponse
 
 log = logging.getLogger("appliance.server")
 
+SMALL = 64 * 1024
+"""Bytes of a body that is not a conversation."""
+BODY_TROUBLE = (408, 413)
 
-def build(appliance: Appliance) -> ASGIApp:
+
+def build(appliance: Appliance, *, limits: Limits = LIMITS) -> ASGIApp:
     """The whole service as an ASGI application; its lifespan starts and stops the appliance."""
+    room = Room(limits.bodies)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
@@ -39,7 +48,7 @@ def build(appliance: Appliance) -> ASGIApp:
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
     async def chat_completions(request: Request) -> Response:
-        return await _chat(appliance, OPENAI, request)
+        return await _chat(appliance, OPENAI, request, limits, room)
 
     async def list_models(_: Request) -> Response:
         listed = [_model(name) for name in await appliance.models()]
@@ -66,10 +75,18 @@ def build(appliance: Appliance) -> ASGIApp:
     async def status(_: Request) -> Response:
         return JSONResponse(await appliance.status())
 
+    async def metrics(request: Request) -> Response:
+        page, content_type = await appliance.exposition(request.headers.get("accept", ""))
+        return Response(page, headers={"content-type": content_type})
+
     async def reset(request: Request) -> Response:
         try:
-            wanted = json.loads(await read_body(request.receive) or b"{}")
+            wanted = json.loads(await _body(request, replace(limits, body=SMALL)) or b"{}")
             upstream = wanted.get("upstream")
+        except ClientGone:
+            return Response(status_code=499)
+        except BackendError as refused:
+            return _refusal(OPENAI, refused)
         except (ValueError, AttributeError, RecursionError):
             return _refusal(OPENAI, BackendError(Fault.REQUEST, 'The body must be JSON like {"upstream": null}.'))
         try:
@@ -81,15 +98,25 @@ def build(appliance: Appliance) -> ASGIApp:
     async def root(_: Request) -> Response:
         return Response("The fallback appliance is running. Point an OpenAI client at /v1.\n", media_type="text/plain")
 
+    async def no_such_route(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        where = f"{request.method} {request.url.path[:200]}"
+        message = f"There is no {where} here; see /v1/chat/completions and /v1/models."
+        response = _refusal(OPENAI, BackendError(Fault.REQUEST, message, status=error.status_code))
+        response.headers.update(error.headers or {})
+        await _turn_away(request.scope, request.receive, response, limits)
+        return response
+
     app.add_route("/v1/chat/completions", chat_completions, methods=["POST"])
     app.add_route("/v1/models", list_models, methods=["GET"])
     app.add_route("/v1/models/{name:path}", get_model, methods=["GET"])
     app.add_route("/healthz", healthz, methods=["GET"])
     app.add_route("/readyz", readyz, methods=["GET"])
     app.add_route("/appliance/status", status, methods=["GET"])
+    app.add_route("/metrics", metrics, methods=["GET"])
     app.add_route("/appliance/reset", reset, methods=["POST"])
     app.add_route("/", root, methods=["GET"])
-    app.add_exception_handler(HTTPException, _no_such_route)
+    app.add_exception_handler(HTTPException, no_such_route)
     app.add_exception_handler(Exception, _internal)
     server = appliance.config.server
     if server.origins:
@@ -105,24 +132,68 @@ def build(appliance: Appliance) -> ASGIApp:
                 "x-appliance-degraded",
             ],
         )
-    return Doorkeeper(app, own_names=frozenset({server.host}), origins=frozenset(server.origins))
+    return Doorkeeper(app, own_names=frozenset({server.host}), origins=frozenset(server.origins), limits=limits)
 
 
-async def _chat(appliance: Appliance, dialect: Dialect, request: Request) -> Response:
+async def _chat(appliance: Appliance, dialect: Dialect, request: Request, limits: Limits, room: Room) -> Response:
     """A chat request in `dialect`, from bytes to an answer on its way."""
     id = f"chatcmpl-{secrets.token_hex(12)}"
+    request_id.set(id)
     headers: Headers = tuple((name.lower(), value) for name, value in request.headers.items())
+    wish = request.headers.get("x-appliance-route", "auto").strip().lower()
+    share = room.open()
     try:
-        parsed = dialect.parse(await read_body(request.receive), headers)
-        answer = appliance.answer(parsed, id=id, wish=request.headers.get("x-appliance-route", "auto").strip().lower())
+        body = await _body(request, limits, share)
+        if (trouble := trouble_in_json(body, limits)) is not None:
+            raise BackendError(Fault.REQUEST, trouble)
+        parsed = dialect.parse(body, headers)
+        if len(parsed.messages) > limits.messages:
+            message = f"messages holds {len(parsed.messages)} messages; at most {limits.messages} are possible."
+            raise BackendError(Fault.REQUEST, message, param="messages")
+        answer = appliance.answer(_with_stops(appliance, parsed, wish), id=id, wish=wish)
     except ClientGone:
+        share.release()
         return Response(status_code=499)
-    except BodyTooLarge:
-        message = f"The body is larger than {BODY_LIMIT} bytes."
-        return _refusal(dialect, BackendError(Fault.REQUEST, message, status=413), id)
     except BackendError as error:
-        return _refusal(dialect, error, id)
-    return AnswerResponse(answer, parsed, dialect)  # type: ignore[return-value]  # any ASGI callable will do
+        share.release()
+        appliance.metrics.finished("refused")
+        response = _refusal(dialect, error, id)
+        if error.status in BODY_TROUBLE:
+            response.headers["connection"] = "close"  # some of it may still be on its way
+        return response
+    except BaseException:
+        share.release()
+        raise
+    return AnswerResponse(answer, parsed, dialect, over=share.release)  # type: ignore[return-value]  # any ASGI callable
+
+
+async def _body(request: Request, limits: Limits, share: Share | None = None) -> bytes:
+    """The body of a request. Raises `ClientGone`, or `BackendError` as it is to be told."""
+    try:
+        if _expects(request.scope) and int(request.headers.get("content-length", "0")) > limits.body:
+            raise BodyTooLarge  # it asks first; it need not send it
+        return await read_body(request.receive, limits=limits, share=share)
+    except BodyTooLarge:
+        raise BackendError(
+            Fault.REQUEST, f"The body is larger than {limits.body} bytes; send less.", status=413
+        ) from None
+    except BodyTooSlow:
+        raise BackendError(Fault.REQUEST, "The body did not come in time; send it again.", status=408) from None
+    except NoRoom:
+        await drain(request.receive, limits=limits)
+        message = "The requests that are being answered fill the room for bodies; try again soon."
+        raise BackendError(Fault.BUSY, message, status=503, retry_after=2.0) from None
+
+
+def _with_stops(appliance: Appliance, request: ChatRequest, wish: str) -> ChatRequest:
+    """A cloud gets the client's own bytes, whatever number of stop strings is in them; the box looks for some."""
+    kept = stops_for_box(request.stop)
+    if kept == request.stop:
+        return request
+    if LOCAL in (wish, request.model) or not appliance.config.upstreams:
+        message = f"stop can hold at most {STOPS} strings of at most {STOP_LENGTH} characters on this box."
+        raise BackendError(Fault.REQUEST, message, param="stop")
+    return replace(request, stop=kept, needs=request.needs | {"stop"})  # so that the box says what it left out
 
 
 def _refusal(dialect: Dialect, error: BackendError, id: str | None = None) -> Response:
@@ -146,19 +217,15 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "appliance"}
 
 
-async def _drain(receive: Receive) -> None:
-    """Whoever still sends does not hear a refusal: read on and throw away."""
-    with suppress(BodyTooLarge, ClientGone):
-        await read_body(receive, limit=0)
+def _expects(scope: Scope) -> bool:
+    """Does the client wait to be told that it may send its body?"""
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
 
 
-async def _no_such_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    await _drain(request.receive)
-    message = f"There is no {request.method} {request.url.path[:200]} here; see /v1/chat/completions and /v1/models."
-    response = _refusal(OPENAI, BackendError(Fault.REQUEST, message, status=error.status_code))
-    response.headers.update(error.headers or {})
-    return response
+async def _turn_away(scope: Scope, receive: Receive, response: Response, limits: Limits) -> None:
+    """Whoever still sends does not hear a refusal: read on and throw away, but not for ever."""
+    if _expects(scope) or not await drain(receive, limits=limits):
+        response.headers["connection"] = "close"
 
 
 async def _internal(_: Request, __: Exception) -> Response:
@@ -168,14 +235,15 @@ async def _internal(_: Request, __: Exception) -> Response:
 class Doorkeeper:
     """Turns away web pages and everybody who means another host, before anything of the request is read."""
 
-    def __init__(self, app: ASGIApp, *, own_names: frozenset[str], origins: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, *, own_names: frozenset[str], origins: frozenset[str], limits: Limits) -> None:
         self._app = app
         self._own_names = own_names
         self._origins = origins
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (refusal := self._judge(scope)) is not None:
-            await _drain(receive)
+            await _turn_away(scope, receive, refusal, self._limits)
             await refusal(scope, receive, send)
             return
         try:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TextIO
 
 import uvicorn
 
-from appliance import __version__
+from appliance import __version__, logs
 from appliance.appliance import Appliance
 from appliance.config import Config
 from appliance.core.chat import BackendError
+from appliance.guard.limits import LIMITS, Limits, connections_for
+from appliance.server.connection import bounded
 from appliance.server.routes import build
 from appliance.store.store import Resolved
 
 FINE, NOT_WELL, WRONG_MODEL = 0, 1, 64
 DRAIN = 30  # seconds that running answers may still take after SIGTERM
 BACKLOG = 2048
+MANY_FILES = 16384
 
 log = logging.getLogger("appliance")
 
@@ -42,20 +48,21 @@ def serve(
     except OSError as error:
         _say(_port_trouble(config.server.host, config.server.port, error), file=sys.stderr)
         return NOT_WELL
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    for quiet in ("httpx", "httpcore", "uvicorn.error"):
-        logging.getLogger(quiet).setLevel(logging.WARNING)
+    logs.set_up(config.server.log)
+    limits = _within_files(LIMITS)
     appliance = Appliance(config, model)
     server = uvicorn.Server(
         uvicorn.Config(
-            build(appliance),
+            build(appliance, limits=limits),
             log_config=None,
             access_log=False,
             server_header=False,
             date_header=True,
             lifespan="on",
             timeout_graceful_shutdown=DRAIN,
-            timeout_keep_alive=75,
+            timeout_keep_alive=int(limits.idle),
+            http=bounded(limits),
+            ws="none",
         )
     )
     with asyncio.Runner(loop_factory=_loop) as runner:
@@ -121,6 +128,8 @@ def _introduce(engine: Mapping[str, Any]) -> None:
     _say(f"local    {engine['model']}  {place}  {room}  ready in {engine['load_s']:.1f} s  {speed}")
     offload = "yes" if engine["gpu_offload"] else "no"
     _say(f"         GPU offload: {offload}; built for {_built_for(engine['instruction_sets'])}")
+    for step in engine["steps"]:
+        _say(f"         {step}")
     if engine["model"] == "starter":
         _say("         The starter is a weak model, for first contact; `appliance models list` shows better ones.")
 
@@ -157,6 +166,24 @@ def _reload(appliance: Appliance, reread: Callable[[], Config]) -> None:
         log.error("The configuration was not reloaded, the old one stays in force: %s", type(error).__name__)
         return
     log.info("The configuration was reloaded%s", f"; [{'], ['.join(waiting)}] need a restart" if waiting else "")
+
+
+def _within_files(limits: Limits) -> Limits:
+    """Take as many open files as we may have, and no more connections than go with them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # some systems have an upper bound that is not told
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    files = soft if soft != resource.RLIM_INFINITY else MANY_FILES
+    connections = connections_for(files, limits.connections)
+    if connections < limits.connections:
+        _say(
+            f"warning  {files} open files are allowed: at most {connections} connections at once; "
+            f"`ulimit -n {MANY_FILES}` before the start allows {limits.connections}.",
+            file=sys.stderr,
+        )
+    return replace(limits, connections=connections)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,9 +1,12 @@
 """A child that speaks the engine's protocol and does what it is told. Run: scripted_engine.py FD"""
 
+import json
 import os
 import signal
 import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -17,6 +20,8 @@ READY = {
     "gpu_offload": False, "instruction_sets": "none", "load_s": 0.0, "tok_s": None,
 }  # fmt: skip
 cancelled = []
+followed = []
+probed = []
 
 
 def say(*frames):
@@ -29,6 +34,16 @@ def load(frame):
         os._exit(64)
     if frame["path"] == "never":
         return
+    if frame["path"] == "always dies":
+        os._exit(3)
+    if frame["path"] == "sick" and os.path.exists(frame["template"]):
+        os._exit(3)
+    if frame["path"] == "parent":
+        subprocess.Popen(["sleep", "60"])
+    if frame["path"] == "deaf":
+        READY["deaf"] = True
+    if frame["path"] == "stepped":
+        READY["steps"] = ["It has less context.", "It is on the CPU."]
     if frame["path"] == "dies" and not os.path.exists(frame["template"]):
         Path(frame["template"]).touch()
         sys.stderr.write("I cannot live.\n")
@@ -54,6 +69,17 @@ def generate(frame):
     elif asked == "crash":
         say(begun, {"op": "text", "id": id, "text": "half"})
         os.kill(os.getpid(), signal.SIGKILL)
+    elif asked == "frozen":
+        say(begun, {"op": "text", "id": id, "text": "half"})
+        while True:
+            time.sleep(60)
+    elif asked == "halted":
+        say(begun, {"op": "text", "id": id, "text": "half"})
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif asked == "malformed":
+        say({"op": "loading"})
+    elif asked == "followed":
+        say(begun, {"op": "text", "id": id, "text": json.dumps(followed)}, finish)
     elif asked == "nonsense":
         pipe.sendall(b"\xff\xff\xff\xff")
     elif asked == "environment":
@@ -72,7 +98,14 @@ while data := pipe.recv(65536):
             generate(frame)
         elif frame["op"] == "cancel":
             cancelled.append(frame["id"])
+            followed.append(frame)
+        elif frame["op"] in ("follow", "fed", "suspect"):
+            followed.append(frame)
+        elif frame["op"] == "probe":
+            probed.append(frame["id"])
+            if "deaf" not in READY:
+                say({"op": "alive", "id": frame["id"]})
         elif frame["op"] == "stats":
-            say({"op": "stats", "busy": 0, "waiting": 0, "decoded": 0})
+            say({"op": "stats", "busy": 0, "waiting": 0, "decoded": 0, "probed": len(probed)})
 while READY and signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:
     signal.pause()

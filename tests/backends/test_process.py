@@ -7,52 +7,16 @@ import contextlib
 import logging
 import os
 import signal
-import stat
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from appliance.backends import process
-from appliance.backends.process import Engine, EngineSpec
+from appliance.backends import child
 from appliance.core.chat import BackendError, Fault
 from appliance.core.frames import Frame
+from tests.backends.engines import ask, job, running, text
 
 pytestmark = pytest.mark.anyio
-SCRIPT = Path(__file__).with_name("scripted_engine.py")
-
-
-@pytest.fixture
-def python(tmp_path: Path) -> str:
-    """Something that takes python's arguments and runs the scripted engine."""
-    program = tmp_path / "python"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{SCRIPT}" "$3"\n')
-    program.chmod(program.stat().st_mode | stat.S_IEXEC)
-    return str(program)
-
-
-@contextlib.asynccontextmanager
-async def running(python: str, **spec: Any) -> AsyncIterator[Engine]:
-    engine = Engine(EngineSpec(path=spec.pop("path", "good"), **spec), python=python)
-    await engine.start()
-    try:
-        yield engine
-    finally:
-        await engine.stop()
-
-
-def job(content: str) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": content}]}
-
-
-async def ask(engine: Engine, content: str) -> list[Frame]:
-    return [frame async for batch in engine.generate(job(content)) for frame in batch]
-
-
-def text(frames: list[Frame]) -> str:
-    return "".join(frame["text"] for frame in frames if frame["op"] == "text")
 
 
 async def test_it_starts_at_once_and_becomes_ready_later(python: str) -> None:
@@ -132,6 +96,21 @@ async def test_nonsense_in_the_pipe_is_a_crash(python: str) -> None:
         assert text(await ask(engine, "hello")) == "hello"
 
 
+async def test_a_frame_without_its_fields_is_a_crash_as_well(python: str) -> None:
+    async with running(python) as engine:
+        with pytest.raises(BackendError) as caught:
+            await ask(engine, "malformed")
+        assert caught.value.fault is Fault.CRASHED
+        assert text(await ask(engine, "hello")) == "hello"
+
+
+async def test_what_the_engine_gave_up_to_get_ready_is_told(python: str) -> None:
+    async with running(python, path="stepped") as engine:
+        assert (await engine.wait_ready(10)).steps == ("It has less context.", "It is on the CPU.")
+    async with running(python) as engine:
+        assert (await engine.wait_ready(10)).steps == ()
+
+
 async def test_a_wrong_model_is_not_tried_again_and_says_what_is_wrong(python: str) -> None:
     async with running(python, path="wrong") as engine:
         for _ in range(2):
@@ -169,7 +148,7 @@ async def test_stopping_ends_the_answers_and_the_process(python: str) -> None:
 
 
 async def test_a_child_that_does_not_want_to_go_is_killed(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(child, "STOP_SECONDS", 0.1)
     async with running(python, path="stubborn") as engine:
         await engine.wait_ready(10)
         pid = engine.pid

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from appliance.core.frames import Frame
-from appliance.engine.job import Settings, parse
-from appliance.engine.loop import Command, Loop, Ready
+from appliance.engine.desk import Desk
+from appliance.engine.job import Settings
+from appliance.engine.loop import Command, Loop
 from appliance.engine.model import DecodeError, Row
 from appliance.engine.prompt import Writer
 from appliance.engine.sampling import Logits
@@ -42,10 +43,12 @@ def vocabulary(*, named: dict[str, int] | None = None, add_bos: bool = False) ->
 class Paper:
     """Tokenizes greedily, the longest token first, as its own text is tokenized. Off its text it writes `#`."""
 
-    def __init__(self, text: str, *, slots: int = 2, context: int = 512, rolls_back: bool = True) -> None:
+    def __init__(self, text: str, *, slots: int = 2, context: int = 512, rewinds: bool = True) -> None:
         self.vocabulary = vocabulary()
         self.slots, self.context = slots, context
-        self.rolls_back = rolls_back
+        self.rewinds = rewinds
+        self.saved: list[dict[int, list[int]]] = [{} for _ in range(slots)]
+        self.copies: list[tuple[int, int]] = []
         self.breaks_at: int | None = None
         self.steps: list[list[Row]] = []
         self.memory: list[list[int]] = [[] for _ in range(slots)]
@@ -68,6 +71,7 @@ class Paper:
         if self.breaks_at == len(self.steps):
             raise DecodeError("it was told to")
         logits = []
+        assert [row.slot for row in rows] == sorted({row.slot for row in rows}), "one share per slot, in rising order"
         for row in rows:
             memory = self.memory[row.slot]
             assert row.start == len(memory), "computed twice, or with a hole"
@@ -88,13 +92,35 @@ class Paper:
         logits[self._path[len(said)] if on_path else self._pieces[b"#"]] = 9.0
         return logits
 
-    def forget(self, slot: int, start: int = 0) -> None:
-        if start and not self.rolls_back:
-            raise DecodeError("no way back")
-        del self.memory[slot][start:]
+    def forget(self, slot: int) -> None:
+        self.memory[slot], self.saved[slot] = [], {}
+
+    def rewind(self, slot: int, position: int) -> int:
+        memory = self.memory[slot]
+        assert 0 <= position <= len(memory), "there is nothing to go back to"
+        if not self.rewinds and position < len(memory):
+            position = max((at for at in self.saved[slot] if at <= position), default=0)
+            assert self.saved[slot].get(position, []) == memory[:position], "the state belongs to other tokens"
+        del memory[position:]
+        self.saved[slot] = {at: state for at, state in self.saved[slot].items() if at <= position}
+        return position
+
+    def copy(self, source: int, target: int) -> None:
+        assert source != target
+        self.copies.append((source, target))
+        self.memory[target] = list(self.memory[source])
+        self.saved[target] = dict(self.saved[source])
+
+    def save(self, slot: int) -> None:
+        assert not self.rewinds, "nothing needs to be saved"
+        self.saved[slot][len(self.memory[slot])] = list(self.memory[slot])
 
     def chain(self, settings: Settings) -> FirstOfAll:
         return FirstOfAll()
+
+
+def user(content: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": content}]
 
 
 class FirstOfAll:
@@ -103,14 +129,15 @@ class FirstOfAll:
 
 
 class Bench:
-    """An engine loop on a paper model, driven by hand."""
+    """An engine loop on a paper model, or on a real one, driven by hand."""
 
-    def __init__(self, model: Paper, *, queue_limit: int = 4) -> None:
+    def __init__(self, model: Any, *, queue_limit: int = 4) -> None:
         self.model = model
         self.said: list[Frame] = []
         self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self.writer = Writer(model.vocabulary, model, template=None, own=None, context=model.context)
         self.time = 0.0
+        self.desk = Desk(self.writer, self.commands.put, self._clock)
         self.loop = Loop(
             model,
             self,
@@ -128,14 +155,40 @@ class Bench:
         self.said += frames
 
     def ask(self, id: int, *, content: str = "Hello", **more: Any) -> None:
-        frame = {"id": id, "messages": [{"role": "user", "content": content}], "sampling": {"temperature": 0}, **more}
-        job = parse(frame, vocabulary=len(self.model.vocabulary))
-        self.commands.put(Ready(id, job, self.writer.write(job)))
+        frame = {"op": "generate", "messages": user(content), "sampling": {"temperature": 0}, **more}
+        self.tell(frame | {"id": id})
+
+    def follow(self, id: int, *, content: str = "Hello", committed: str = "", mode: str = "hot", **more: Any) -> None:
+        self.tell({"op": "follow", "id": id, "messages": user(content), "committed": committed, "mode": mode, **more})
+
+    def feed(self, id: int, text: str) -> None:
+        """More words of the cloud, and time for them to be written."""
+        self.tell({"op": "fed", "id": id, "text": text})
+        self.time += 1
+        self.desk.catch_up()
+
+    def tell(self, frame: Frame) -> None:
+        self.desk.take(frame)
+
+    def stats(self) -> Frame:
+        self.tell({"op": "stats"})
+        self.step()
+        return next(frame for frame in reversed(self.said) if frame["op"] == "stats")
+
+    def computed(self) -> int:
+        """Tokens of all steps so far."""
+        return sum(len(row.tokens) for step in self.model.steps for row in step)
+
+    def step(self) -> bool:
+        worked = self.loop.step()
+        for slot, memory in enumerate(getattr(self.model, "memory", [])):
+            assert self.loop._prefixes.tokens(slot) == memory, "what is said to be computed is what is computed"
+        return worked
 
     def run(self, *, most: int = 2000) -> list[Frame]:
         """Steps until nothing is left to do."""
         for _ in range(most):
-            if not self.loop.step():
+            if not self.step():
                 return self.said
         raise AssertionError("it never ends")
 

@@ -90,10 +90,10 @@ def test_owed_letters_and_new_letters_are_all_that_was_drawn(pieces: list[bytes]
     assert seam.owed == owed[len(drawn) :]
 
 
-@pytest.mark.parametrize("rolls_back", [True, False])
+@pytest.mark.parametrize("rewinds", [True, False])
 @pytest.mark.parametrize("at", range(1, len(TEXT)))
-def test_a_cut_anywhere_goes_on_with_exactly_the_rest(at: int, rolls_back: bool) -> None:
-    bench = Bench(Paper(TEXT, rolls_back=rolls_back))
+def test_a_cut_anywhere_goes_on_with_exactly_the_rest(at: int, rewinds: bool) -> None:
+    bench = Bench(Paper(TEXT, rewinds=rewinds))
     bench.ask(1, committed=TEXT[:at])
     bench.run()
     assert bench.text(1) == TEXT[at:]

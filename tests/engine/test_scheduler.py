@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from appliance.engine.scheduler import Scheduler, Share, pace
+from appliance.engine.scheduler import LARGEST_STANDBY_PACE, LONGEST_STANDBY_STEP, Scheduler, Share, pace
 
 
 class Day(RuleBasedStateMachine):
@@ -33,13 +33,20 @@ class Day(RuleBasedStateMachine):
             self.waiting.append(id)
             self.known[id], self.computed[id] = tokens, 0
 
-    @rule()
-    def seat(self) -> None:
-        for id, slot in self.scheduler.seat():
-            assert id == self.waiting.pop(0), "first come, first served"
-            assert slot not in self.slot_of.values()
-            self.slot_of[id] = slot
-        assert not self.waiting or len(self.slot_of) == self.slots
+    @precondition(lambda self: self.waiting)
+    @rule(pick=st.randoms(use_true_random=False))
+    def seat(self, pick: random.Random) -> None:
+        id = self.scheduler.next
+        assert id == self.waiting[0], "first come, first served"
+        free = sorted(set(range(self.slots)) - set(self.slot_of.values()))
+        if not free:
+            with pytest.raises(ValueError, match="is taken"):
+                self.scheduler.seat(id, 0)
+            return
+        slot, reused = pick.choice(free), pick.randrange(self.known[id])
+        self.scheduler.seat(id, slot, reused)
+        del self.waiting[0]
+        self.slot_of[id], self.computed[id] = slot, reused
 
     @rule(extra=st.integers(1, 40), grow=st.booleans())
     def work(self, extra: int, grow: bool) -> None:
@@ -82,6 +89,8 @@ class Day(RuleBasedStateMachine):
         if hasattr(self, "scheduler"):
             assert (self.scheduler.busy, self.scheduler.waiting) == (len(self.slot_of), len(self.waiting))
             assert set(self.scheduler) == set(self.known)
+            assert self.scheduler.idle == (not self.known)
+            assert self.scheduler.next == (self.waiting[0] if self.waiting else None)
 
     def teardown(self) -> None:
         if not hasattr(self, "scheduler"):
@@ -90,7 +99,7 @@ class Day(RuleBasedStateMachine):
             self.scheduler.end(id)
         for id in range(10_000, 10_000 + self.slots):
             assert self.scheduler.admit(id, 1)
-            self.scheduler.seat()
+            self.scheduler.seat(id, id - 10_000)
         assert self.scheduler.busy == self.slots, "every slot came back"
 
 
@@ -102,7 +111,7 @@ def seated(slots: int, *tokens: int) -> Scheduler:
     scheduler = Scheduler(slots=slots, queue=0)
     for id, count in enumerate(tokens):
         assert scheduler.admit(id, count)
-    scheduler.seat()
+        scheduler.seat(id, id)
     return scheduler
 
 
@@ -114,14 +123,30 @@ def test_who_is_one_token_behind_comes_before_who_is_many() -> None:
     assert shares(seated(4, 500, 1, 1, 500).plan(12)) == {0: 5, 1: 1, 2: 1, 3: 5}
 
 
-def test_shares_are_in_the_order_of_slots_and_the_lowest_free_slot_is_given_first() -> None:
-    scheduler = seated(4, 1, 9, 1, 9)
-    for id in (3, 0, 2):
-        scheduler.end(id)
-    for id, tokens in ((10, 50), (11, 1)):
+def test_shares_are_in_the_order_of_slots() -> None:
+    scheduler = Scheduler(slots=4, queue=0)
+    for id, slot, tokens in ((0, 3, 1), (1, 1, 1), (2, 2, 50), (3, 0, 50)):
         assert scheduler.admit(id, tokens)
-    assert scheduler.seat() == [(10, 0), (11, 2)]
-    assert [(share.slot, share.id) for share in scheduler.plan(20)] == [(0, 10), (1, 1), (2, 11)]
+        scheduler.seat(id, slot)
+    assert [(share.slot, share.id) for share in scheduler.plan(20)] == [(0, 3), (1, 1), (2, 2), (3, 0)]
+
+
+def test_what_is_computed_already_is_not_planned_again() -> None:
+    scheduler = Scheduler(slots=1, queue=0)
+    assert scheduler.admit(0, 100)
+    with pytest.raises(ValueError, match="at least one token"):
+        scheduler.seat(0, 0, 100)
+    scheduler.seat(0, 0, 97)
+    assert scheduler.plan(20) == [Share(id=0, slot=0, start=97, count=3)]
+
+
+def test_a_share_ends_at_the_boundary_and_goes_on_behind_it() -> None:
+    scheduler = Scheduler(slots=1, queue=0)
+    assert scheduler.admit(0, 30, boundary=25)
+    scheduler.seat(0, 0, 10)
+    assert scheduler.plan(100) == [Share(id=0, slot=0, start=10, count=15)]
+    scheduler.computed(0, 15)
+    assert scheduler.plan(100) == [Share(id=0, slot=0, start=25, count=5)]
 
 
 def test_a_short_prompt_is_not_delayed_by_a_long_one() -> None:
@@ -154,3 +179,8 @@ def test_the_pace_stays_within_its_bounds(speed: float | None) -> None:
 )
 def test_the_pace_is_at_most_a_quarter_of_a_second_of_prefill_and_a_power_of_two(speed: float, tokens: int) -> None:
     assert pace(speed) == tokens
+
+
+@pytest.mark.parametrize(("speed", "tokens"), [(None, 64), (10.0, 16), (400.0, 32), (1e6, 256)])
+def test_a_standbys_step_is_smaller(speed: float | None, tokens: int) -> None:
+    assert pace(speed, seconds=LONGEST_STANDBY_STEP, largest=LARGEST_STANDBY_PACE) == tokens

@@ -76,6 +76,7 @@ def test_the_process_lives_and_can_answer_now(box: Stage) -> None:
 def test_without_cloud_and_model_the_box_is_not_ready(box: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     box.play()
     monkeypatch.setattr(box.appliance.engine, "state", "loading")
+    monkeypatch.setattr(box.appliance.engine, "able", False)
     response = box.get("/readyz")
     assert (response.status_code, response.json()) == (503, {"status": "loading"})
     assert response.headers["retry-after"] == "1"

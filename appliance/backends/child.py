@@ -47,7 +47,7 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReady:
-    """What the engine said when it had given its first real answer. `steps`: what it had to give up to get there."""
+    """What the engine said when it had given its first real answer. `steps_down`: what it had to give up to get there."""
 
     model: Mapping[str, Any]
     context: int
@@ -59,7 +59,7 @@ class EngineReady:
     instruction_sets: str
     load_s: float
     tok_s: float | None
-    steps: tuple[str, ...] = ()
+    steps_down: tuple[str, ...] = ()
 
 
 class Mailbox:

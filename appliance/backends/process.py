@@ -331,7 +331,7 @@ class Engine:
 
     def _become_ready(self, frame: Frame, now: float) -> None:
         said = {field.name: frame[field.name] for field in fields(EngineReady) if field.name in frame}
-        self.ready = ready = EngineReady(**said | {"steps": tuple(frame.get("steps", ()))})
+        self.ready = ready = EngineReady(**said | {"steps_down": tuple(frame.get("steps_down", ()))})
         self._life, self.progress, self._up, self._waking = "ready", 1.0, True, False
         self._keeper.ready(now)
         self._watch.ready(now, load_s=ready.load_s, tok_s=ready.tok_s)

@@ -88,7 +88,7 @@ def table(status: Mapping[str, Any]) -> str:
     blocks.append("Requests: " + ", ".join(f"{requests.get(word, 0)} {word.replace('_', ' ')}" for word in words))
     if engine.get("deaths"):
         blocks.append(f"The engine died {engine['deaths']} times since the start, last by {engine['last_death']}.")
-    blocks += [f"The model was loaded otherwise than asked: {step}" for step in engine.get("steps") or ()]
+    blocks += [f"The model was loaded otherwise than asked: {step}" for step in engine.get("steps_down") or ()]
     if engine.get("failure"):
         blocks.append(f"The local model: {engine['failure']}")
     blocks += [f"ALARM {upstream['name']}: {upstream['alarm']}" for upstream in upstreams if upstream.get("alarm")]

@@ -93,6 +93,7 @@ def serve(first: Frame, inbox: queue.SimpleQueue[Frame], outbox: Outbox) -> None
                 "instruction_sets": model.instruction_sets,
                 "load_s": round(time.monotonic() - began, 3),
                 "tok_s": round(speed, 1),
+                "steps_down": list(model.steps),
             }
         ]
     )
@@ -154,8 +155,9 @@ if __name__ == "__main__":
     code = INTERNAL
     try:
         code = main(sys.argv[1:])
-    except BaseException:
-        traceback.print_exc()  # a stack without values: no prompt text is in it
+    except BaseException as error:
+        # Type and places only: an exception's words may be somebody's prompt.
+        print("".join(traceback.format_tb(error.__traceback__)), type(error).__name__, sep="", file=sys.stderr)
     finally:
         sys.stderr.flush()
         os._exit(code)

@@ -83,8 +83,8 @@ class Loop:
         self._begin()
         steps = self._meter.steps
         self._worked = self._compute() or self._standing_by.step(idle=self._scheduler.idle)
-        if self._probes:
-            if self._meter.steps > steps or (not self._worked and self._sequences.probe()):
+        if self._probes and (self._meter.steps > steps or not self._worked):
+            if self._meter.steps > steps or self._sequences.probe():
                 self._frames += [{"op": "alive", "id": id} for id in self._probes]
             self._probes.clear()
         if self._frames:

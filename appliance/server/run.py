@@ -128,7 +128,7 @@ def _introduce(engine: Mapping[str, Any]) -> None:
     _say(f"local    {engine['model']}  {place}  {room}  ready in {engine['load_s']:.1f} s  {speed}")
     offload = "yes" if engine["gpu_offload"] else "no"
     _say(f"         GPU offload: {offload}; built for {_built_for(engine['instruction_sets'])}")
-    for step in engine["steps"]:
+    for step in engine["steps_down"]:
         _say(f"         {step}")
     if engine["model"] == "starter":
         _say("         The starter is a weak model, for first contact; `appliance models list` shows better ones.")

@@ -43,7 +43,7 @@ def load(frame):
     if frame["path"] == "deaf":
         READY["deaf"] = True
     if frame["path"] == "stepped":
-        READY["steps"] = ["It has less context.", "It is on the CPU."]
+        READY["steps_down"] = ["It has less context.", "It is on the CPU."]
     if frame["path"] == "dies" and not os.path.exists(frame["template"]):
         Path(frame["template"]).touch()
         sys.stderr.write("I cannot live.\n")

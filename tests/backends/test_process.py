@@ -106,9 +106,9 @@ async def test_a_frame_without_its_fields_is_a_crash_as_well(python: str) -> Non
 
 async def test_what_the_engine_gave_up_to_get_ready_is_told(python: str) -> None:
     async with running(python, path="stepped") as engine:
-        assert (await engine.wait_ready(10)).steps == ("It has less context.", "It is on the CPU.")
+        assert (await engine.wait_ready(10)).steps_down == ("It has less context.", "It is on the CPU.")
     async with running(python) as engine:
-        assert (await engine.wait_ready(10)).steps == ()
+        assert (await engine.wait_ready(10)).steps_down == ()
 
 
 async def test_a_wrong_model_is_not_tried_again_and_says_what_is_wrong(python: str) -> None:

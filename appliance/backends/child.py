@@ -47,7 +47,7 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReady:
-    """What the engine said when it had given its first real answer. `steps_down`: what it had to give up to get there."""
+    """What the engine said when it had given its first real answer. `steps_down`: what it had to give up for that."""
 
     model: Mapping[str, Any]
     context: int

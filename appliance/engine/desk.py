@@ -22,8 +22,8 @@ from appliance.engine.loop import Command, Ready
 from appliance.engine.prompt import Prompt, Writer
 from appliance.engine.standing import Followed
 
-PAUSE = 0.04
-"""Seconds between two writings of the same standby. A fast cloud writes two or three tokens in it."""
+PAUSE = 0.01
+"""Seconds between two writings of the same standby. What a cloud wrote meanwhile is what a takeover has to compute."""
 SHARE = 20
 
 

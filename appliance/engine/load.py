@@ -22,7 +22,8 @@ from appliance.engine.cores import cores
 from appliance.engine.memory import Line, Need, NoRoom, Room, Rung, Sizes, ladder
 
 KV_UNIFIED = False
-"""One stream of cells per sequence. Decoding is faster this way (`bench/layouts.py`); a prefix is shared by copying a whole sequence."""
+"""One stream of cells per sequence. Decoding is faster this way (bench/layouts.py); a prefix is shared by copying a
+whole sequence."""
 
 LARGEST_STEP = 512
 OUTPUTS_PER_SLOT = 9

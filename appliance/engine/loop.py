@@ -26,7 +26,7 @@ from appliance.engine.job import Job, Refusal
 from appliance.engine.prefixes import Holder
 from appliance.engine.prompt import Prompt
 from appliance.engine.sampling import Logits, Sampler
-from appliance.engine.scheduler import Scheduler, Share, pace
+from appliance.engine.scheduler import Scheduler, pace
 from appliance.engine.sequences import Computer, Sequences, Task
 from appliance.engine.standing import Followed, StandingBy
 from appliance.engine.vocabulary import Index
@@ -81,16 +81,20 @@ class Loop:
         """One round. False: there was nothing to do."""
         self._take(wait=wait and not self._answers and not self._worked)
         self._begin()
+        self._send()  # a first word that needed no step does not wait for one
         steps = self._meter.steps
         self._worked = self._compute() or self._standing_by.step(idle=self._scheduler.idle)
         if self._probes and (self._meter.steps > steps or not self._worked):
             if self._meter.steps > steps or self._sequences.probe():
                 self._frames += [{"op": "alive", "id": id} for id in self._probes]
             self._probes.clear()
+        self._send()
+        return self._worked
+
+    def _send(self) -> None:
         if self._frames:
             frames, self._frames = self._frames, []
             self._outbox.post(frames)
-        return self._worked
 
     # ---------------------------------------------------------------------------------------------- commands
 
@@ -179,6 +183,9 @@ class Loop:
             )
             if one.prompt.committed >= one.limit:
                 self._finish(one, "length")
+            elif one.reused == one.sure:
+                # A standby was here and left what follows: the first token needs no step.
+                self._draw(one, self._sequences.tail(seat.slot), one.times.began)
 
     # --------------------------------------------------------------------------------------------- computing
 
@@ -206,32 +213,37 @@ class Loop:
             end = share.start + share.count
             wanted = max(0, end - max(one.wanted, share.start))
             mine, at = logits[at : at + wanted], at + wanted
-            try:
-                self._advance(one, share, mine, now)
-            except Refusal as refusal:
-                self._refuse(share.id, refusal)
-            except Exception:
-                self._refuse(share.id, _unexpected())
+            self._scheduler.computed(share.id, share.count)
+            if len(mine):
+                self._draw(one, mine, now)
         return True
 
-    def _advance(self, one: Answer, share: Share, logits: Logits, now: float) -> None:
-        """The request's share is computed: draw what can be drawn."""
-        self._scheduler.computed(share.id, share.count)
-        if not len(logits):
-            return
+    def _draw(self, one: Answer, logits: Logits, now: float) -> None:
+        """Draw what can be drawn. Whatever goes wrong ends this request only."""
+        try:
+            self._advance(one, logits, now)
+        except Refusal as refusal:
+            self._refuse(one.job.id, refusal)
+        except Exception:
+            self._refuse(one.job.id, _unexpected())
+
+    def _advance(self, one: Answer, logits: Logits, now: float) -> None:
+        id, slot = one.job.id, self._scheduler.slot(one.job.id)
         if one.times.first is None:
             one.times.first = now
         before = one.sure
         drawn = one.draw(logits)
         self._meter.decoded += one.sure - before
         if drawn.text:
-            self._frames.append({"op": "text", "id": share.id, "text": drawn.text})
+            self._frames.append({"op": "text", "id": id, "text": drawn.text})
         if drawn.reason is not None:
             self._finish(one, drawn.reason)
             return
         if drawn.rolled_back is not None:
-            self._scheduler.know(share.id, self._sequences.rewind(share.slot, drawn.rolled_back))
-        self._scheduler.know(share.id, len(one.known))
+            # Not all of the draft need be computed yet: there may be nothing to take back.
+            computed = min(drawn.rolled_back, self._prefixes.length(slot))
+            self._scheduler.know(id, self._sequences.rewind(slot, computed))
+        self._scheduler.know(id, len(one.known))
 
     # ------------------------------------------------------------------------------------------------ endings
 

@@ -18,7 +18,9 @@ Rules:
    that saves at least `COPY_WORTH` tokens.
 6. Among empty sequences requests sit next to those that are computed already: a gap between two busy ones splits a
    step. Standbys begin from the other end.
-7. What a standby left a moment ago is kept from other standbys (`reserved`), unless they lose nothing of it: its
+7. If it is known what follows a sequence's last token (`tail`), who needs exactly these tokens need not compute the
+   last of them again.
+8. What a standby left a moment ago is kept from other standbys (`reserved`), unless they lose nothing of it: its
    takeover is on the way.
 """
 
@@ -68,6 +70,7 @@ class _Sequence:
         self.holder = Holder.NOBODY
         self.used = 0
         self.marks: list[int] = []
+        self.tail = False
 
     def common(self, wanted: Ids) -> int:
         """How many tokens this and `wanted` begin with alike."""
@@ -115,25 +118,30 @@ class Prefixes:
         one = self._sequences[slot]
         end = one.length + len(tokens)
         one.tokens[one.length : end] = tokens
-        one.length = end
+        one.length, one.tail = end, False
 
     def cut(self, slot: int, length: int) -> None:
         """The sequence was rewound and holds its first `length` tokens only."""
         one = self._sequences[slot]
         assert length <= one.length, "nothing was computed up to there"
+        one.tail = one.tail and length == one.length
         one.length = length
         one.marks = [mark for mark in one.marks if mark <= length]
 
     def copied(self, source: int, target: int) -> None:
         one, other = self._sequences[source], self._sequences[target]
         other.tokens[: one.length] = one.tokens[: one.length]
-        other.length, other.marks = one.length, list(one.marks)
+        other.length, other.marks, other.tail = one.length, list(one.marks), one.tail
 
     def mark(self, slot: int) -> None:
         """The state of the sequence was saved, as it is now. The oldest is forgotten if there are too many."""
         one = self._sequences[slot]
         if one.length not in one.marks:
             one.marks = [*one.marks, one.length][-MOST_MARKS:]
+
+    def tail(self, slot: int) -> None:
+        """What follows the last token of the sequence is known, until anything about it changes."""
+        self._sequences[slot].tail = True
 
     def _touch(self, slot: int) -> None:
         self._uses += 1
@@ -143,17 +151,19 @@ class Prefixes:
 
     def reach(self, slot: int, wanted: Tokens, most: int | None = None) -> int:
         """How many of the tokens `wanted`, `most` at most, need not be computed in this sequence."""
-        return self._reach(slot, np.asarray(wanted, np.int32)[:most])
+        ids = np.asarray(wanted, np.int32)
+        return self._reach(slot, ids, len(ids) if most is None else most)
 
     def best(self, wanted: Tokens) -> int:
         """How many of the tokens `wanted` are computed somewhere."""
         ids = np.asarray(wanted, np.int32)
-        return max(self._reach(slot, ids) for slot in range(len(self._sequences)))
+        return max(self._reach(slot, ids, len(ids)) for slot in range(len(self._sequences)))
 
     def seat(self, wanted: Tokens, *, most: int, holder: Holder, reserved: Collection[int] = ()) -> Seat | None:
-        """Where somebody who needs the tokens `wanted` goes, of which `most` at most may be reused. None: nowhere."""
-        ids = np.asarray(wanted, np.int32)[:most]
-        reaches = [self._reach(slot, ids) for slot in range(len(self._sequences))]
+        """Where somebody who needs the tokens `wanted` goes, of which `most` at most may be reused; one more if what
+        follows it is known. None: nowhere."""
+        ids = np.asarray(wanted, np.int32)
+        reaches = [self._reach(slot, ids, most) for slot in range(len(self._sequences))]
         free = []
         for slot, one in enumerate(self._sequences):
             spared = slot in reserved and holder is not Holder.REQUEST and one.length - reaches[slot] >= COPY_WORTH
@@ -185,9 +195,12 @@ class Prefixes:
         lost = one.length - reuse
         return lost < COPY_WORTH or (self._sequences[victim].length > 0 and lost <= reuse)
 
-    def _reach(self, slot: int, ids: Ids) -> int:
+    def _reach(self, slot: int, ids: Ids, most: int) -> int:
         one = self._sequences[slot]
-        common = one.common(ids)
+        common = one.common(ids[: most + 1])
+        if common == one.length == most + 1 and one.tail:
+            return common
+        common = min(common, most)
         if self._rewinds or common == one.length:
             return common
         return max((mark for mark in one.marks if mark <= common), default=0)

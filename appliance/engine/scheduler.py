@@ -120,11 +120,15 @@ class Scheduler:
         work = self._waiting[id]
         if any(other.slot == slot for other in self._running.values()):
             raise ValueError(f"slot {slot} is taken")
-        if not 0 <= computed < work.known:
-            raise ValueError("at least one token of a request is always computed")
+        if not 0 <= computed <= work.known:
+            raise ValueError("no more tokens can be computed than are known")
         del self._waiting[id]
         work.slot, work.computed = slot, computed
         self._running[id] = work
+
+    def slot(self, id: int) -> int:
+        """Where the running request is computed."""
+        return self._running[id].slot
 
     def plan(self, budget: int) -> list[Share]:
         """What to compute now: at most `budget` tokens, each request at most once. Empty: there is nothing to do."""

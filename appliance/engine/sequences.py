@@ -5,6 +5,7 @@ Rules:
 1. `prefixes` is told the truth: after each step, copy, way back and failure.
 2. A step that fails clears the sequences it was for: nobody knows what they hold.
 3. Where a share ends at a boundary, the state is saved.
+4. What a standby's last token is followed by is kept: its takeover draws from that at once.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Sequences:
         self.meter = Meter()
         self._clock = clock
         self._copied = False
+        self._tails: dict[int, Logits] = {}  # of the sequences that have one, see `Prefixes.tail`
 
     def boundary(self, prompt: Prompt) -> int:
         """Where the state of this prompt's sequence is to be saved. A model that rewinds needs no saving."""
@@ -78,8 +80,14 @@ class Sequences:
                 self.clear(seat.slot)
                 return 0
             self.prefixes.copied(seat.copy_from, seat.slot)
+            if seat.copy_from in self._tails:
+                self._tails[seat.slot] = self._tails[seat.copy_from]
             self._copied = True
         return self.rewind(seat.slot, seat.reuse)
+
+    def tail(self, slot: int) -> Logits:
+        """What follows the last token of this sequence: one row. Only where `prefixes` counts on a tail."""
+        return self._tails[slot]
 
     def rewind(self, slot: int, position: int) -> int:
         """The sequence goes back to `position`, or as far back as it must: where it is now."""
@@ -107,10 +115,15 @@ class Sequences:
         # A step that also copied says nothing about the speed of prefill.
         self.meter.step(count, self._clock() - before, prompt=prompt, standby=standby, telling=not self._copied)
         self._copied = False
+        at = 0
         for task in tasks:
-            slot = task.share.slot
+            slot, end = task.share.slot, task.share.start + task.share.count
             self.prefixes.computed(slot, task.tokens)
-            if task.share.start + task.share.count == task.boundary:
+            at += max(0, end - max(task.wanted, task.share.start))
+            if standby and task.wanted < end:
+                self._tails[slot] = logits[at - 1 : at].copy()
+                self.prefixes.tail(slot)
+            if end == task.boundary:
                 self.model.save(slot)
                 self.prefixes.mark(slot)
         return logits

@@ -63,8 +63,7 @@ class StandingBy:
         if prompt is None:
             self.end(followed.id)
             return
-        # The last token that is certain belongs to whoever takes over, who needs the logits behind it.
-        tokens: Ids = np.array([*prompt.tokens, *prompt.cut.kept][:-1], np.int32)
+        tokens: Ids = np.array([*prompt.tokens, *prompt.cut.kept], np.int32)
         boundary = self._sequences.boundary(prompt)
         one = self._following.get(followed.id)
         if one is not None:
@@ -118,7 +117,8 @@ class StandingBy:
             standby = self._following.get(share.id)
             assert standby is not None
             end = share.start + share.count
-            tasks.append(Task(share, standby.tokens[share.start : end].tolist(), end, standby.boundary))
+            wanted = end - (end == len(standby.tokens))  # what follows the last one is what a takeover begins with
+            tasks.append(Task(share, standby.tokens[share.start : end].tolist(), wanted, standby.boundary))
         if self._sequences.compute(tasks, standby=True) is None:
             for share in plan:
                 self.end(share.id)

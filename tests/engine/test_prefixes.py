@@ -39,6 +39,34 @@ def test_the_same_again_leaves_one_token_to_compute() -> None:
     assert seat(world((NOBODY, A)), A) == Seat(slot=0, reuse=399)
 
 
+@pytest.mark.parametrize("rewinds", [True, False])
+def test_the_same_again_leaves_nothing_to_compute_if_what_follows_is_known(rewinds: bool) -> None:
+    prefixes = world((NOBODY, A), rewinds=rewinds)
+    prefixes.tail(0)
+    assert seat(prefixes, A) == Seat(slot=0, reuse=400)
+    assert seat(prefixes, A[:300]) == Seat(slot=0, reuse=299 if rewinds else 0), "what follows the 300th is not"
+    assert seat(prefixes, A + B) == Seat(slot=0, reuse=400)
+
+
+def test_what_follows_is_no_longer_known_once_the_sequence_changes_and_goes_along_with_a_copy() -> None:
+    def known(slot: int) -> bool:
+        taken = seat(prefixes, A)
+        return taken is not None and (taken.slot, taken.reuse) == (slot, 400)
+
+    prefixes = world((NOBODY, A), EMPTY)
+    prefixes.tail(0)
+    prefixes.cut(0, 400)
+    assert known(0)
+    prefixes.copied(0, 1)
+    prefixes.cut(0, 399)
+    prefixes.computed(0, A[399:])
+    assert known(1)
+    prefixes.computed(1, B)
+    prefixes.cut(1, 400)
+    assert not known(0)
+    assert not known(1)
+
+
 def test_a_running_conversations_beginning_is_copied_as_far_as_it_is_computed() -> None:
     prefixes = world((REQUEST, A[:300]), EMPTY)
     assert seat(prefixes, A + B) == Seat(slot=1, reuse=300, copy_from=0)

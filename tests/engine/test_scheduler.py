@@ -134,8 +134,8 @@ def test_shares_are_in_the_order_of_slots() -> None:
 def test_what_is_computed_already_is_not_planned_again() -> None:
     scheduler = Scheduler(slots=1, queue=0)
     assert scheduler.admit(0, 100)
-    with pytest.raises(ValueError, match="at least one token"):
-        scheduler.seat(0, 0, 100)
+    with pytest.raises(ValueError, match="no more tokens"):
+        scheduler.seat(0, 0, 101)
     scheduler.seat(0, 0, 97)
     assert scheduler.plan(20) == [Share(id=0, slot=0, start=97, count=3)]
 

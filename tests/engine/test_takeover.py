@@ -168,7 +168,7 @@ def test_a_cloud_dies_and_the_engine_goes_on(child: Child) -> None:
     generate = {"op": "generate", "id": 3, "messages": messages, "committed": committed, "sampling": sampling}
     child.tell({"op": "cancel", "id": 1}, generate)
     assert child.until("begun", id=3)["cached_tokens"] > 100
-    assert child.until("text", id=3)["text"] == "s"
+    assert child.until("text", id=3)["text"].startswith("s")
     finish = child.until("finish", id=3)
     assert finish["cached_tokens"] == finish["prompt_tokens"]
     stats = child.stats()

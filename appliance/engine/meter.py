@@ -15,6 +15,7 @@ class Meter:
     enough to say something about it."""
 
     steps: int = 0
+    slot_steps: int = 0
     computed: int = 0
     busy_seconds: float = 0.0
     decoded: int = 0
@@ -26,9 +27,11 @@ class Meter:
     standby_seconds: float = 0.0
     prefill_speed: float | None = None
 
-    def step(self, tokens: int, seconds: float, *, prompt: int, standby: bool, telling: bool) -> None:
-        """A step of so many tokens took so long. `prompt` of them were prompts of requests; or all were a standby's."""
+    def step(self, tokens: int, seconds: float, *, slots: int, prompt: int, standby: bool, telling: bool) -> None:
+        """A step of so many tokens in so many slots took so long. `prompt` of the tokens were of requests' prompts; or
+        all were a standby's."""
         self.steps += 1
+        self.slot_steps += slots
         self.computed += tokens
         self.busy_seconds += seconds
         if standby:
@@ -50,6 +53,7 @@ class Meter:
             "prefill_tok_s": self.prefill_speed,
             "busy_s": self.busy_seconds,
             "steps": self.steps,
+            "slot_steps": self.slot_steps,
             "prompt_tokens": self.prompt_tokens,
             "prompt_s": self.prompt_seconds,
             "reused_tokens": self.reused_tokens,

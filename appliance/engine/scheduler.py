@@ -31,20 +31,34 @@ SMALLEST_PACE = 16
 LARGEST_PACE = 512
 LONGEST_STEP = 0.25
 """Seconds. A request that was given up, or a new one, waits for the step that is being computed."""
-
+TILE = 64
+"""llama.cpp's flash attention on a CPU takes 64 tokens at a time; fewer are computed one by one. Measured behind 3,000
+tokens of the starter: 32 at 89 tok/s, 64 at 136 (docs/figures.md)."""
+LONGEST_TILE = 1.0
+"""Seconds that a step may take for the sake of a whole tile."""
 
 LARGEST_STANDBY_PACE = 256
 LONGEST_STANDBY_STEP = 0.1
 """Seconds. So much later a new request may begin because a standby is being computed."""
 
 
-def pace(tokens_per_second: float | None, *, seconds: float = LONGEST_STEP, largest: int = LARGEST_PACE) -> int:
-    """How many tokens of prompts fit into a step of `seconds`, at the measured speed of prefill?"""
+def pace(tokens_per_second: float | None) -> int:
+    """How many tokens of prompts does a step take, at the measured speed of prefill?"""
     if tokens_per_second is None:
-        return 64
-    wished = max(SMALLEST_PACE, min(largest, int(tokens_per_second * seconds)))
+        return TILE
+    if tokens_per_second * LONGEST_STEP < TILE <= tokens_per_second * LONGEST_TILE:
+        return TILE
+    return _power(tokens_per_second * LONGEST_STEP, LARGEST_PACE)
+
+
+def small_pace(tokens_per_second: float | None) -> int:
+    """The same for a standby: somebody real may come at any time."""
+    return TILE if tokens_per_second is None else _power(tokens_per_second * LONGEST_STANDBY_STEP, LARGEST_STANDBY_PACE)
+
+
+def _power(wished: float, most: int) -> int:
     # Powers of two only: steps of another shape compute slightly other numbers, so few shapes make answers that repeat.
-    return 1 << (wished.bit_length() - 1)
+    return 1 << (max(SMALLEST_PACE, min(most, int(wished))).bit_length() - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

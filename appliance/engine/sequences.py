@@ -113,7 +113,9 @@ class Sequences:
                 self.clear(task.share.slot)
             return None
         # A step that also copied says nothing about the speed of prefill.
-        self.meter.step(count, self._clock() - before, prompt=prompt, standby=standby, telling=not self._copied)
+        self.meter.step(
+            count, self._clock() - before, slots=len(tasks), prompt=prompt, standby=standby, telling=not self._copied
+        )
         self._copied = False
         at = 0
         for task in tasks:

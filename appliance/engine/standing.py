@@ -18,7 +18,7 @@ import numpy as np
 from appliance.core.standby import Mode
 from appliance.engine.following import Following, Standby, shares
 from appliance.engine.prompt import Prompt
-from appliance.engine.scheduler import LARGEST_STANDBY_PACE, LONGEST_STANDBY_STEP, pace
+from appliance.engine.scheduler import small_pace
 from appliance.engine.sequences import Sequences, Task
 from appliance.engine.vocabulary import Ids
 
@@ -109,7 +109,7 @@ class StandingBy:
             if one.slot < 0:
                 self._seat(one)
         seated = [(one, len(one.tokens) - self._length(one)) for one in worthy if one.slot >= 0]
-        plan = shares(seated, pace(speed, seconds=LONGEST_STANDBY_STEP, largest=LARGEST_STANDBY_PACE))
+        plan = shares(seated, small_pace(speed))
         if not plan:
             return False
         tasks = []

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from appliance.engine.scheduler import LARGEST_STANDBY_PACE, LONGEST_STANDBY_STEP, Scheduler, Share, pace
+from appliance.engine.scheduler import Scheduler, Share, pace, small_pace
 
 
 class Day(RuleBasedStateMachine):
@@ -175,12 +175,13 @@ def test_the_pace_stays_within_its_bounds(speed: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("speed", "tokens"), [(10.0, 16), (127.0, 16), (128.0, 32), (300.0, 64), (1000.0, 128), (1e6, 512)]
+    ("speed", "tokens"),
+    [(10.0, 16), (63.0, 16), (64.0, 64), (89.0, 64), (255.0, 64), (300.0, 64), (1000.0, 128), (1e6, 512)],
 )
-def test_the_pace_is_at_most_a_quarter_of_a_second_of_prefill_and_a_power_of_two(speed: float, tokens: int) -> None:
+def test_the_pace_is_a_quarter_of_a_second_or_a_whole_tile_and_a_power_of_two(speed: float, tokens: int) -> None:
     assert pace(speed) == tokens
 
 
 @pytest.mark.parametrize(("speed", "tokens"), [(None, 64), (10.0, 16), (400.0, 32), (1e6, 256)])
 def test_a_standbys_step_is_smaller(speed: float | None, tokens: int) -> None:
-    assert pace(speed, seconds=LONGEST_STANDBY_STEP, largest=LARGEST_STANDBY_PACE) == tokens
+    assert small_pace(speed) == tokens

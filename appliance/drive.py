@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import AsyncExitStack, aclosing
 from typing import Protocol, cast
 
-from appliance.core.chat import Backend, BackendError, ChatRequest, Event, Fault, Message, Text, TextDelta
+from appliance.core.chat import Backend, BackendError, ChatRequest, Event, Fault, TextDelta
 from appliance.core.relay import Action, Call, Done, Emit, Relay, Tried
 from appliance.core.standby import SUSPICIOUS
 
@@ -105,9 +105,10 @@ async def _next(
         # A mistake of ours in a backend or a dialect must not cost the client its answer: the next leg gives it.
         log.exception("A backend failed inside", exc_info=error if log.isEnabledFor(logging.DEBUG) else False)
         return relay.fail(BackendError(Fault.BROKEN, f"It failed inside: {type(error).__name__}."), clock())
+    actions = relay.receive(events, clock())
     if shadow is not None:
         shadow.feed(events)
-    return relay.receive(events, clock())
+    return actions
 
 
 class Shadow:
@@ -117,7 +118,6 @@ class Shadow:
         self._relay = relay
         self._standby = standby
         self._following: Following | None = None
-        self._said: list[str] = []  # before the box was told
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         # One timer, looked at again when it is due: a healthy answer moves the warning with every word.
@@ -129,14 +129,17 @@ class Shadow:
         return cls(relay, standby) if standby is not None and relay.standby() is not None else None
 
     def feed(self, events: Sequence[Event]) -> None:
-        """The cloud said this."""
-        said = "".join(event.text for event in events if isinstance(event, TextDelta) and event.choice == 0)
-        if not said:
-            return
-        if self._following is None:
-            self._said.append(said)
-        else:
-            self._following.feed(said)
+        """The cloud said this, and the relay knows it."""
+        if self._following is not None:
+            said = "".join(event.text for event in events if isinstance(event, TextDelta) and event.choice == 0)
+            if said:
+                self._following.feed(said)
+            elif not self._relay.continuable:
+                self.close()
+        # From thinking to text the warning comes earlier than it was.
+        if self._loop.time() < self._relay.warning < self._timer.when() and not self._timer.cancelled():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._relay.warning, self._look)
 
     def close(self) -> None:
         """The cloud is done, or has failed, or the client left."""
@@ -152,10 +155,7 @@ class Shadow:
             request = self._relay.standby()
             if request is None:
                 return
-            if said := "".join(self._said):
-                request = request.continuing(Message(role="assistant", parts=(Text(said),)))
             self._following = self._standby.follow(request, suspicion=SUSPICIOUS if odd else 0.0)
-            self._said.clear()
         elif odd:
             self._following.suspect(SUSPICIOUS)
         if not odd and warning != float("inf"):

@@ -100,7 +100,6 @@ _GAUGES = (
     Family("appliance_kept_prefixes", "gauge", "Idle slots that still hold a conversation."),
     Family("appliance_engine_up", "gauge", "1 if the engine is ready."),
     Family("appliance_engine_state", "gauge", "1 for the state the engine is in.", ("state",)),
-    Family("appliance_connections", "gauge", "Open connections of clients."),
     Family("appliance_build_info", "gauge", "Always 1; the version is its label.", ("version",)),
 )
 _COUNTERS = (
@@ -128,7 +127,6 @@ class Reading:
     running: int = 0
     breakers: Mapping[str, str] = field(default_factory=dict)
     suspicions: Mapping[str, float] = field(default_factory=dict)
-    connections: int | None = None
 
 
 class Metrics:
@@ -237,7 +235,6 @@ class Metrics:
             "appliance_slots": [((), reading.slots)],
             "appliance_engine_up": [((), reading.engine_state in ("ready", "careful"))],
             "appliance_engine_state": [((state,), state == reading.engine_state) for state in states],
-            "appliance_connections": [] if reading.connections is None else [((), reading.connections)],
             "appliance_build_info": [((reading.version,), 1)],
             "llamacpp:prompt_tokens_seconds": [((), engine.rate("prompt_tokens", "prompt_s"))],
             "llamacpp:predicted_tokens_seconds": [((), engine.rate("decoded", "predicted_s"))],

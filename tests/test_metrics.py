@@ -202,11 +202,6 @@ def test_exactly_one_state_is_the_one() -> None:
     assert found["appliance_suspicion{upstream=a}"] == 2.5
 
 
-def test_connections_are_only_said_if_somebody_counts_them() -> None:
-    assert "appliance_connections" not in samples(Metrics())
-    assert samples(Metrics(), connections=7)["appliance_connections"] == 7
-
-
 def test_the_process_tells_of_itself() -> None:
     found = samples(Metrics())
     assert found["process_resident_memory_bytes"] > 1e6
@@ -232,7 +227,7 @@ def told() -> Metrics:
     return metrics
 
 
-FULL = {"breakers": {"cloud": "open"}, "suspicions": {"cloud": float("inf")}, "connections": 3, "running": 1}
+FULL = {"breakers": {"cloud": "open"}, "suspicions": {"cloud": float("inf")}, "running": 1}
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", "text/plain;version=0.0.4", "text/plain;version=nonsense", "\x00;=;,"])

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from appliance.core.chat import BackendError, Fault, Finish, ReasoningDelta, TextDelta
+from appliance.core.chat import BackendError, Fault, Finish, ReasoningDelta, TextDelta, ToolCallStart
 from appliance.core.relay import Limits, Relay
 from appliance.core.suspicion import ENOUGH, Suspicion
 from appliance.drive import drive
@@ -127,3 +127,17 @@ def test_a_whole_answer_is_followed_by_its_prompt():
 def test_after_the_end_of_the_answer_nothing_is_suspicious():
     lines = told(Book(), Script("claude", [A], 1, [Finish(reason="stop")], 1.5), box(), limits=Limits(stall=1.5))
     assert "suspect" not in [line[1] for line in lines]
+
+
+def test_the_warning_may_come_earlier_than_it_was():
+    quick = Suspicion()
+    for _ in range(ENOUGH):
+        quick.heard("text", 0.02)
+    cloud = Script("claude", 1, [ReasoningDelta(text="hm")], 1, [A], 10, [B, ENDED])
+    lines = told(Book(), cloud, box(), suspicions={"claude": quick})
+    assert lines[:3] == [(0.0, "follow", "", 0.0), (2.0, "feed", "a"), (3.0, "suspect", 1.0)]
+
+
+def test_what_cannot_be_continued_is_not_followed_any_longer():
+    cloud = Script("claude", 1, [ToolCallStart(index=0, id="t", name="look")], 30, [ENDED])
+    assert told(Book(), cloud, box()) == [(0.0, "follow", "", 0.0), (1.0, "close")]

@@ -7,10 +7,11 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any, Literal
 
 from appliance.backends.child import Child, EngineReady, EngineSpec, Mailbox, how, spawn
@@ -25,7 +26,7 @@ log = logging.getLogger("appliance.engine")
 __all__ = ["Engine", "EngineReady", "EngineSpec"]
 
 State = Literal["starting", "loading", "ready", "careful", "restarting", "failing", "failed", "asleep", "stopped"]
-COMPUTED = ("begun", "text", "finish")
+SIGNS_OF_LIFE = ("begun", "text", "finish")
 ENDINGS = ("finish", "error")
 RESPAWN_SECONDS = 5.0
 RETRY_SECONDS = 10.0
@@ -33,7 +34,9 @@ SHOWN_LINES = 8
 CRASHED = "The local model's engine died."
 STOPPED = "The local model's engine was stopped."
 FAILING = "The local model's engine dies again and again; it is started again after a pause."
+SLOWEST_DISK = 10e6  # bytes per second
 BUSY = "The local model answers one request at a time now, and too many wait already."
+NOT_YET = "The local model is being loaded, and too many requests wait for it already; try again soon."
 
 
 class Engine:
@@ -163,6 +166,13 @@ class Engine:
                 self.restarts += 1
             child = await self._spawn_somehow()
 
+    def _slowest_read(self) -> float:
+        """Seconds in which even a slow disk gives the whole file: llama.cpp may read it in one silent call."""
+        try:
+            return os.path.getsize(self.spec.path) / SLOWEST_DISK
+        except OSError:
+            return 0.0
+
     async def _spawn_somehow(self) -> Child:
         """A new process, as soon as the system has room for one."""
         while True:
@@ -176,7 +186,7 @@ class Engine:
         child = await spawn(self._python)
         now = asyncio.get_running_loop().time()
         self._child, self.pid, self.progress = child, child.process.pid, 0.0
-        self._watch = Watch(now, self._patience)
+        self._watch = Watch(now, replace(self._patience, load=max(self._patience.load, self._slowest_read())))
         self._keeper.started()
         if self._life in ("starting", "asleep"):
             self._life = "loading"
@@ -320,7 +330,8 @@ class Engine:
 
     def _receive_for(self, id: int, frame: Frame, now: float) -> None:
         op = frame["op"]
-        if op in COMPUTED:
+        # A refusal went the whole way through the engine as well; a failure is no sign that it computes.
+        if op in SIGNS_OF_LIFE or (op == "error" and frame["fault"] != "server"):
             self._watch.heard(now)
         if op in ENDINGS and id in self._open:
             if op == "finish":
@@ -397,8 +408,11 @@ class Engine:
 
     async def _turn(self) -> Child:
         """The process, when it may be asked: as soon as it is ready; handled with care, one after the other."""
-        if self._mode == "careful" and len(self._line) >= max(1, self.spec.queue):
+        most = max(1, self.spec.queue)
+        if self._mode == "careful" and len(self._line) >= most:
             raise BackendError(Fault.BUSY, BUSY, status=503, retry_after=1.0)
+        if not self._up and len(self._line) >= most + self.spec.slots:
+            raise BackendError(Fault.BUSY, NOT_YET, status=503, retry_after=1.0)
         me = object()
         self._line.append(me)
         try:

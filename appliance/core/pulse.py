@@ -15,12 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from appliance.core.chat import Event, ReasoningDelta, ToolCallDelta, ToolCallStart, carries_content
+from appliance.core.chat import ChatRequest, Event, ReasoningDelta, ToolCallDelta, ToolCallStart, carries_content
 from appliance.core.suspicion import Kind, Suspicion
 
 LINGER = 2.0
 NEVER = float("inf")
+PATIENT_FIRST = 60.0
+"""Seconds until the first content of what takes long to begin: thinking, or a prompt of 50,000 tokens."""
 WHOLE_WARNING = 8.0
+LONG_READ = 200_000  # bytes, some 50,000 tokens
+THINKING = ("reasoning_effort", "reasoning", "thinking")
 
 Heard = Callable[[str, Kind, float], None]
 """Somebody who wants to know: (leg, kind of wait, seconds)."""
@@ -34,6 +38,11 @@ class Limits:
     stall: float | None = None
     whole: float = 60.0
     total: float = 600.0
+
+
+def takes_long(request: ChatRequest) -> bool:
+    """Will a cloud think before its first word, or read for long?"""
+    return len(request.raw) > LONG_READ or any(name in request.fields for name in THINKING)
 
 
 def nobody(leg: str, kind: Kind, seconds: float) -> None:
@@ -60,9 +69,12 @@ class Pulse:
         self.silence: float | None = None
         """Seconds without content at the seam, once the running leg has gone on from another one's words."""
 
-    def begin(self, leg: str, now: float, *, box: bool, stream: bool, goes_on: bool, wary: bool) -> None:
-        """A leg is called. `goes_on`: from another leg's words; `wary`: it is on trial, or has failed just now."""
-        self._left_off = self._last if goes_on else None
+    def begin(
+        self, leg: str, now: float, *, box: bool, stream: bool, goes_on: bool, wary: bool, patient: bool = False
+    ) -> None:
+        """A leg is called. `goes_on`: from another leg's words; `wary`: it is on trial, or has failed just now;
+        `patient`: it will think, or has a lot to read."""
+        self._left_off = self._last if goes_on and leg != self._leg else None
         self._leg, self._box, self._stream = leg, box, stream
         self.called_at = self._last = now
         self._waiting_for = "first"
@@ -72,7 +84,8 @@ class Pulse:
             self.deadline, self.warning = now + self._limits.total, NEVER
         elif stream:
             given = self._limits.first_content
-            self._until(now + (suspicion.limit("first") if given is None else given))
+            learned = max(suspicion.limit("first"), PATIENT_FIRST if patient else 0.0)
+            self._until(now + (learned if given is None else given))
             self.warning = now + suspicion.warning("first")
         else:
             self._until(now + self._limits.whole)

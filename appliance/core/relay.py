@@ -45,9 +45,10 @@ from appliance.core.chat import (
     ToolCallStart,
     carries_content,
 )
-from appliance.core.pulse import Heard, Limits, Pulse, nobody
+from appliance.core.pulse import Heard, Limits, Pulse, nobody, takes_long
 from appliance.core.route import Leg
 from appliance.core.suspicion import Suspicion
+from appliance.core.verdict import refused_after, set_aside, verdict
 
 DEATHS_TO_REFUSE = 2
 SKIPPED = "breaker-open"
@@ -150,14 +151,20 @@ class Relay:
         """How odd the running leg's silence is by now, if its history tells."""
         return self._pulse.phi(now) if self._running and not self._finished else None
 
+    @property
+    def continuable(self) -> bool:
+        """Could somebody else go on with what there is?"""
+        return self._continuable
+
     def standby(self) -> ChatRequest | None:
-        """What the box would be asked if the running leg failed now before any content; ``None`` if nobody would ask
-        it, or if it could not go on from half of this leg's answer."""
+        """What the box would be asked if the running leg failed now; ``None`` if nobody would ask it, or if it could
+        not go on from what there is."""
         if self._leg is None or self._leg.local or self._request.n != 1:
             return None
-        if not any(leg.local for leg in self._waiting):
+        if not any(leg.local for leg in self._waiting) or (self._content and not self._continuable):
             return None
-        return self._for_the_box(self._request)
+        request = self._for_the_box(self._request)
+        return request.continuing(self._committed()) if self._content and request.stream else request
 
     # -------------------------------------------------------------------------------------------- what came
 
@@ -206,7 +213,7 @@ class Relay:
         if crashed:
             self._deaths += 1
             if self._deaths >= DEATHS_TO_REFUSE:
-                return [tried, Done(_refused_after(self._deaths))]
+                return [tried, Done(refused_after(self._deaths))]
             self._waiting.insert(0, self._leg)
         elif error.fault is Fault.REQUEST and not self._ours_to_answer_for:
             return [tried, Done(error)]
@@ -260,11 +267,11 @@ class Relay:
             breaker = self._breakers.get(leg.name)
             leave = breaker.begin(now) if breaker else None
             if breaker and leave is None:
-                self._errors.append((leg, _set_aside(leg, breaker, now)))
+                self._errors.append((leg, set_aside(leg, breaker, now)))
                 self.fallback = self.fallback or SKIPPED
                 continue
             return self._enter(leg, leave, source, now)
-        return [Done(self._verdict())]
+        return [Done(verdict(self._errors, stands_in=self._stands_in, stuck=self._content and not self._continuable))]
 
     def _enter(self, leg: Leg, leave: Pass | None, source: Leg | None, now: float) -> list[Action]:
         self._leg, self._pass, self._running = leg, leave, True
@@ -287,7 +294,15 @@ class Relay:
                 actions.append(self._release())
         breaker = self._breakers.get(leg.name)
         wary = leave is not None and (leave.trial or (breaker is not None and breaker.failures > 0))
-        self._pulse.begin(leg.name, now, box=leg.local, stream=request.stream, goes_on=self._continuing, wary=wary)
+        self._pulse.begin(
+            leg.name,
+            now,
+            box=leg.local,
+            stream=request.stream,
+            goes_on=self._continuing,
+            wary=wary,
+            patient=takes_long(request),
+        )
         return [*actions, Call(leg, request)]
 
     def _for_the_box(self, request: ChatRequest) -> ChatRequest:
@@ -375,37 +390,3 @@ class Relay:
             first_content=self._pulse.first_content,
             silence=self._pulse.silence,
         )
-
-    def _verdict(self) -> BackendError:
-        """What the client hears when nobody is left: the cloud's failure, and then what the box lacked (room in its
-        queue, in its context) as the second half of the sentence."""
-        if not self._errors:
-            return BackendError(Fault.BUSY, "Nobody can go on with this answer.", status=503)
-        (_, first), (leg, last) = self._errors[0], self._errors[-1]
-        if self._content and not self._continuable:
-            return BackendError(last.fault, f"{last.message} What was under way cannot be continued by another.")
-        if first.fault is Fault.TOO_LONG:
-            return first
-        refused = last.fault in (Fault.TOO_LONG, Fault.BUSY, Fault.REQUEST)
-        if leg.local and self._stands_in and refused:
-            return BackendError(
-                first.fault if first.fault is not Fault.CONFIG else Fault.SERVER,
-                f"{first.message} The box could not stand in: {last.message}",
-                status=503,
-                retry_after=last.retry_after,
-            )
-        return last
-
-
-def _set_aside(leg: Leg, breaker: Breaker, now: float) -> BackendError:
-    """Why the breaker lets nobody through, told anew: the first error was another client's, and so is its reply."""
-    last, wait = breaker.last, breaker.reopens_in(now)
-    if last is None:
-        return BackendError(Fault.BUSY, f"{leg.name} is set aside.", status=503, retry_after=wait)
-    return BackendError(last.fault, last.message, status=last.status, code=last.code, retry_after=wait)
-
-
-def _refused_after(deaths: int) -> BackendError:
-    return BackendError(
-        Fault.SERVER, f"The engine died {deaths} times under this request; it is not tried again.", status=500
-    )

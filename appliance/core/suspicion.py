@@ -8,8 +8,9 @@ Rules:
 
 1. One history per upstream and kind of wait: until the first content, and between pieces of text, of thinking, of tool
    arguments. Only content counts: lifecycle events and pings are life, not progress.
-2. Before `ENOUGH` waits are known the starting values hold. After that the history speaks, within bounds: no upstream
-   is held to less than the floor, none is given more than the ceiling.
+2. Before `ENOUGH` waits are known the starting values hold. After that the history speaks, within bounds: none is given
+   more than the ceiling, and no limit is below its starting value. An upstream has fast and slow models and
+   questions, and a healthy slow answer among fast ones must not fail because of them; a standby may begin early.
 3. `warning` is when a standby should begin, `limit` is when the upstream is given up.
 4. Told durations in seconds, it answers durations in seconds: it has no clock.
 """
@@ -57,17 +58,17 @@ BOUNDS: Mapping[Kind, Bounds] = {
         limit_phi=P95,
         limit_factor=2.0,
         warning_within=(0.5, 8.0),
-        limit_within=(6.0, 20.0),
+        limit_within=(12.0, 20.0),
     ),
     "text": Bounds(
-        warning=8.0, limit=20.0, warning_phi=4.0, limit_phi=8.0, warning_within=(1.0, 8.0), limit_within=(8.0, 20.0)
+        warning=8.0, limit=20.0, warning_phi=4.0, limit_phi=8.0, warning_within=(1.0, 8.0), limit_within=(20.0, 20.0)
     ),
     # Clouds think, and write long arguments, in silence: half a minute has been seen of healthy ones.
     "thinking": Bounds(
-        warning=20.0, limit=60.0, warning_phi=4.0, limit_phi=8.0, warning_within=(2.0, 20.0), limit_within=(45.0, 60.0)
+        warning=20.0, limit=60.0, warning_phi=4.0, limit_phi=8.0, warning_within=(2.0, 20.0), limit_within=(60.0, 60.0)
     ),
     "tools": Bounds(
-        warning=20.0, limit=60.0, warning_phi=4.0, limit_phi=8.0, warning_within=(2.0, 20.0), limit_within=(45.0, 60.0)
+        warning=20.0, limit=60.0, warning_phi=4.0, limit_phi=8.0, warning_within=(2.0, 20.0), limit_within=(60.0, 60.0)
     ),
 }
 

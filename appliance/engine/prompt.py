@@ -38,6 +38,9 @@ CHATML = (
 )
 OPENING = 32
 """Tokens. What opens the assistant's turn is not longer."""
+COUNTED = 64
+"""Letters for each token of room: a longer conversation that cannot fit is not counted to the last token, for which
+everybody else would wait."""
 OPEN, SHUT = "\ue000", "\ue001"
 """Letters of the private use area: the marks that stand for guarded text."""
 
@@ -144,7 +147,7 @@ class Writer:
         marks = _Marks(self._guarded, messages)
         rendered = self._render([marks.guard(message) for message in messages])
         least = len(rendered) // self._vocabulary.longest
-        if least > room and (not sure or least > 16 * room):
+        if least > room and (not sure or len(rendered) > COUNTED * room):
             return [0] * least
         tokens: list[int] = []
         for text, plain in marks.split(rendered):

@@ -135,12 +135,13 @@ class Sequences:
         slot = self.prefixes.victim()
         if slot is None:
             return False
-        if not self.model.rewinds:
-            self.clear(slot)
         held = self.rewind(slot, min(self.prefixes.length(slot), self.model.context - 1))
+        if held and not self.model.rewinds:
+            self.model.save(slot)
+            self.prefixes.mark(slot)
         try:
             self.model.decode([Row(slot, held, [self.model.vocabulary.bos or 0], held + 1)])
-            self.model.rewind(slot, held)
+            self.prefixes.cut(slot, self.model.rewind(slot, held))
         except DecodeError as error:
             print(f"A probe failed: {error}.", file=sys.stderr)
             self.clear(slot)

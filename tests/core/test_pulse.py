@@ -68,8 +68,10 @@ def test_thinking_and_tool_arguments_may_be_silent_for_longer_than_text(events, 
 
 def test_what_an_upstream_usually_needs_takes_the_place_of_the_starting_values():
     one, _ = pulse(suspicions={"claude": experienced("first", 0.4)})
-    assert one.deadline == 106.0
+    assert one.deadline == 112.0
     assert 100.4 < one.warning < 101.0
+    slow, _ = pulse(suspicions={"claude": experienced("first", 8.0)})
+    assert slow.deadline == 120.0
     other, _ = pulse(suspicions={"openai": experienced("first", 0.4)})
     assert (other.deadline, other.warning) == (112.0, 104.0)
 
@@ -166,3 +168,27 @@ def test_the_box_stands_by_only_where_it_would_be_asked():
     assert begin(CLAUDE, BOX, request=ask(n=2))[0].standby() is None
     relay.fail(broke(), 1.0)
     assert relay.standby() is None
+
+
+@pytest.mark.parametrize("request_", [ask(fields={"reasoning_effort": "high"}), ask(raw=b" " * 200_001)])
+def test_who_thinks_or_reads_for_long_may_be_silent_for_a_minute(request_):
+    relay, _ = begin(CLAUDE, BOX, request=request_, limits=LEARNED)
+    assert relay.deadline == 60.0
+    assert begin(CLAUDE, BOX, limits=LEARNED)[0].deadline == 12.0
+
+
+def test_a_restart_of_the_same_leg_is_no_seam():
+    one, _ = pulse(box=True)
+    one.content([A], 101.0)
+    one.begin("claude", 103.0, box=True, stream=True, goes_on=True, wary=False)
+    one.content([B], 104.0)
+    assert one.silence is None
+
+
+def test_what_the_box_would_be_asked_has_what_was_said_so_far():
+    relay, _ = begin(CLAUDE, BOX)
+    relay.receive([A], 1.0)
+    assert relay.standby().committed.text == "a"
+    relay.receive([CALL], 2.0)
+    assert relay.standby() is None
+    assert not relay.continuable

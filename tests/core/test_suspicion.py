@@ -35,17 +35,17 @@ def test_the_starting_values_are_these():
 
 
 def test_the_limit_for_the_first_content_is_twice_what_one_in_twenty_exceeds():
-    waits = varied(4.0)
+    waits = varied(6.0)
     suspicion = taught("first", *waits)
     slow = Waits()
     for wait in waits:
         slow.add(wait)
     one_in_twenty = slow.reaches(-math.log10(0.05))
-    assert 4.0 < one_in_twenty < 8.0
+    assert 6.0 < one_in_twenty < 10.0
     assert suspicion.limit("first") == pytest.approx(2 * one_in_twenty)
 
 
-@pytest.mark.parametrize(("usual", "limit"), [(0.05, 6.0), (60.0, 20.0)])
+@pytest.mark.parametrize(("usual", "limit"), [(0.05, 12.0), (60.0, 20.0)])
 def test_nobody_is_held_to_less_than_the_floor_and_none_is_given_more_than_the_ceiling(usual, limit):
     assert taught("first", *varied(usual)).limit("first") == limit
 
@@ -79,7 +79,7 @@ def test_what_phi_says_of_a_wait_and_when_phi_is_reached_agree():
 
 def test_the_history_is_bounded_and_the_old_is_forgotten():
     suspicion = taught("first", *[10.0] * WINDOW, *[1.0] * WINDOW)
-    assert suspicion.limit("first") == 6.0
+    assert suspicion.limit("first") == 12.0
     assert suspicion.phi("first", 10.0) > 8.0
 
 

@@ -1,0 +1,45 @@
+"""What does the client hear when nobody can answer? The first failure, and what stood in the way of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from appliance.core.breaker import Breaker
+from appliance.core.chat import BackendError, Fault
+from appliance.core.route import Leg
+
+
+def verdict(errors: Sequence[tuple[Leg, BackendError]], *, stands_in: bool, stuck: bool) -> BackendError:
+    """Nobody is left: the cloud's failure, and then what the box lacked (room in its queue, in its context) as the
+    second half of the sentence. `stands_in`: the box was asked in a cloud's stead; `stuck`: there is an answer under way that
+    nobody can continue."""
+    if not errors:
+        return BackendError(Fault.BUSY, "Nobody can go on with this answer.", status=503)
+    (_, first), (leg, last) = errors[0], errors[-1]
+    if stuck:
+        return BackendError(last.fault, f"{last.message} What was under way cannot be continued by another.")
+    if first.fault is Fault.TOO_LONG:
+        return first
+    refused = last.fault in (Fault.TOO_LONG, Fault.BUSY, Fault.REQUEST)
+    if leg.local and stands_in and refused:
+        return BackendError(
+            first.fault if first.fault is not Fault.CONFIG else Fault.SERVER,
+            f"{first.message} The box could not stand in: {last.message}",
+            status=503,
+            retry_after=last.retry_after,
+        )
+    return last
+
+
+def set_aside(leg: Leg, breaker: Breaker, now: float) -> BackendError:
+    """Why the breaker lets nobody through, told anew: the first error was another client's, and so is its reply."""
+    last, wait = breaker.last, breaker.reopens_in(now)
+    if last is None:
+        return BackendError(Fault.BUSY, f"{leg.name} is set aside.", status=503, retry_after=wait)
+    return BackendError(last.fault, last.message, status=last.status, code=last.code, retry_after=wait)
+
+
+def refused_after(deaths: int) -> BackendError:
+    return BackendError(
+        Fault.SERVER, f"The engine died {deaths} times under this request; it is not tried again.", status=500
+    )

@@ -11,8 +11,8 @@ from appliance.core.route import Leg
 
 def verdict(errors: Sequence[tuple[Leg, BackendError]], *, stands_in: bool, stuck: bool) -> BackendError:
     """Nobody is left: the cloud's failure, and then what the box lacked (room in its queue, in its context) as the
-    second half of the sentence. `stands_in`: the box was asked in a cloud's stead; `stuck`: there is an answer under way that
-    nobody can continue."""
+    second half of the sentence. `stands_in`: the box was asked in a cloud's stead; `stuck`: there is an answer under
+    way that nobody can continue."""
     if not errors:
         return BackendError(Fault.BUSY, "Nobody can go on with this answer.", status=503)
     (_, first), (leg, last) = errors[0], errors[-1]

@@ -333,7 +333,7 @@ def test_a_probe_that_finds_no_empty_sequence_leaves_no_lie_behind(rewinds: bool
     one.ask(2, content=LONG)
     one.run()
     assert one.text(2) == TEXT
-    assert (one.last(2)["cached_tokens"] > 0) == rewinds
+    assert one.last(2)["cached_tokens"] > 0
 
 
 def test_a_probe_of_an_idle_engine_computes_one_token_and_takes_it_back(rewinds: bool) -> None:

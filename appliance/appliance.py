@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from appliance import __version__
@@ -152,6 +152,7 @@ class Appliance:
                 template=model.template,
             ),
             unload_after=config.local.unload_after,
+            totals=lambda stats: self.metrics.engine_said(stats, life=self.engine.pid or 0),
         )
         self._local = local or LocalBackend(self.engine, model.name, standby=config.local.standby)
         self._started_at = time.time()
@@ -180,13 +181,26 @@ class Appliance:
         """Take over a new configuration without dropping a running answer.
 
         Returns:
-            What of it needs a restart to come true, by section.
+            The keys that need a restart to come true, like "local.context".
         """
-        waiting = tuple(
-            name for name in ("server", "local", "paths") if getattr(config, name) != getattr(self.config, name)
-        )
+        local = replace(self.config.local, standby=config.local.standby, unload_after=config.local.unload_after)
+        if local != self.config.local:
+            self._local.adopt(local.standby)
+            self.engine.unload_after = local.unload_after
         self._adopt(config)
-        self.config = replace(self.config, upstreams=config.upstreams, timeouts=config.timeouts, breaker=config.breaker)
+        self.config = replace(
+            self.config,
+            local=local,
+            upstreams=config.upstreams,
+            timeouts=config.timeouts,
+            breaker=config.breaker,
+        )
+        waiting = tuple(
+            f"{section}.{field.name}"
+            for section in ("server", "local", "paths")
+            for field in fields(getattr(config, section))
+            if getattr(getattr(config, section), field.name) != getattr(getattr(self.config, section), field.name)
+        )
         return waiting
 
     def _adopt(self, config: Config) -> None:
@@ -347,13 +361,11 @@ class Appliance:
 
     async def _engine_stats(self) -> Mapping[str, Any]:
         """What the engine counts; nothing if it does not say. A wedged one must not wedge the question how it is."""
-        life = self.engine.pid or 0
         with suppress(BackendError, TimeoutError):
             async with asyncio.timeout(1):
                 stats = await self.engine.stats()
-                self.metrics.engine_said(stats, life=life)
-                return stats
-        return {}
+                return {**stats, "waiting": stats["waiting"] + self.engine.line, "responding": True}
+        return {"waiting": self.engine.line, "responding": False}
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
         """The page for /metrics, and its content type."""

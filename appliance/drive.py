@@ -111,6 +111,9 @@ async def _next(
     return actions
 
 
+NOT_AGAIN = float("-inf")
+
+
 class Shadow:
     """One cloud's answer, as the box is told of it while it may still have to go on with it."""
 
@@ -120,8 +123,9 @@ class Shadow:
         self._following: Following | None = None
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
+        self._timer: asyncio.TimerHandle
         # One timer, looked at again when it is due: a healthy answer moves the warning with every word.
-        self._timer = self._loop.call_at(min(self._began + standby.patience, relay.warning), self._look)
+        self._wake(min(self._began + standby.patience, relay.warning))
 
     @classmethod
     def of(cls, relay: Relay, standby: Standby | None) -> Shadow | None:
@@ -137,19 +141,21 @@ class Shadow:
             elif not self._relay.continuable:
                 self.close()
         # From thinking to text the warning comes earlier than it was.
-        if self._loop.time() < self._relay.warning < self._timer.when() and not self._timer.cancelled():
+        if self._relay.warning < self._due:
             self._timer.cancel()
-            self._timer = self._loop.call_at(self._relay.warning, self._look)
+            self._wake(self._relay.warning)
 
     def close(self) -> None:
         """The cloud is done, or has failed, or the client left."""
         self._timer.cancel()
+        self._due = NOT_AGAIN
         if self._following is not None:
             self._following.close()
             self._following = None
 
     def _look(self) -> None:
         now, warning = self._loop.time(), self._relay.warning
+        self._due = NOT_AGAIN
         odd = now >= warning
         if self._following is None:
             request = self._relay.standby()
@@ -159,4 +165,8 @@ class Shadow:
         elif odd:
             self._following.suspect(SUSPICIOUS)
         if not odd and warning != float("inf"):
-            self._timer = self._loop.call_at(warning, self._look)
+            self._wake(warning)
+
+    def _wake(self, at: float) -> None:
+        self._due = at
+        self._timer = self._loop.call_at(at, self._look)

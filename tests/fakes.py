@@ -80,6 +80,9 @@ class ScriptedLocal:
     name = "local"
     patience = 0.0
 
+    def adopt(self, standby: str) -> None:
+        pass
+
     def follow(self, request: ChatRequest, *, suspicion: float) -> Followed:
         self.followed.append(Followed(request, suspicion))
         return self.followed[-1]
@@ -124,6 +127,8 @@ class ScriptedEngine:
     restarts = 0
     deaths = 0
     last_death = None
+    line = 0
+    unload_after = 0.0
     progress = 1.0
     failure = None
     ready = EngineReady(

@@ -61,7 +61,13 @@ class LocalBackend:
     def __init__(self, engine: Generator, model: str, *, standby: Mode = "cold") -> None:
         self._engine = engine
         self._model = model
-        self._mode: Literal["auto", "hot"] = "hot" if standby == "hot" else "auto"
+        self._mode: Literal["auto", "hot"]
+        self.patience: float
+        self.adopt(standby)
+
+    def adopt(self, standby: Mode) -> None:
+        """Stand by like this from now on."""
+        self._mode = "hot" if standby == "hot" else "auto"
         self.patience = PATIENCE if standby == "auto" else 0.0
 
     def follow(self, request: ChatRequest, *, suspicion: float) -> Follower:

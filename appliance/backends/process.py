@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any, Literal
 
@@ -54,8 +54,11 @@ class Engine:
         unload_after: float = 0.0,
         keeper: Keeper | None = None,
         patience: Patience | None = None,
+        totals: Callable[[Frame], None] = lambda _: None,
     ) -> None:
+        """`totals` hears what each process has done so far, after every answer and whenever somebody asks."""
         self.spec = spec
+        self._totals = totals
         self.ready: EngineReady | None = None  # what it said last; kept while it is asleep
         self.failure: str | None = None
         self.pid: int | None = None
@@ -64,7 +67,7 @@ class Engine:
         self.last_death: str | None = None
         self.progress = 0.0
         self._python = python
-        self._unload_after = unload_after
+        self.unload_after = unload_after
         self._keeper = keeper or Keeper()
         self._patience = patience or Patience()
         self._ids = itertools.count(1)
@@ -286,12 +289,12 @@ class Engine:
     def _sleepy_in(self, now: float) -> float:
         """Seconds until nobody has needed it for long enough."""
         needed = self._open or self._line or len(self._followings)
-        if self._unload_after <= 0 or needed or not self._up or self._mode == "failing":
+        if self.unload_after <= 0 or needed or not self._up or self._mode == "failing":
             return float("inf")
-        return max(0.0, self._touched + self._unload_after - now)
+        return max(0.0, self._touched + self.unload_after - now)
 
     def _fall_asleep(self, child: Child, now: float) -> None:
-        log.info("engine (pid %s) was not needed for %.0f s: its memory is given back", self.pid, self._unload_after)
+        log.info("engine (pid %s) was not needed for %.0f s: its memory is given back", self.pid, self.unload_after)
         child.dismissed = True
         self._life = "asleep"
         self._wanted.clear()
@@ -326,6 +329,7 @@ class Engine:
             elif op == "fatal" and self._child is not None:
                 self._child.fatal = str(frame["message"])
             elif op == "stats" and self._child is not None:
+                self._totals(frame)
                 self._child.take_stats(frame)
 
     def _receive_for(self, id: int, frame: Frame, now: float) -> None:
@@ -336,6 +340,8 @@ class Engine:
         if op in ENDINGS and id in self._open:
             if op == "finish":
                 self._keeper.answered()
+                if self._child is not None:
+                    self._child.send({"op": "stats"})  # before it can sleep or die, and take its totals along
             self._end_one(id)
         if id in self._mailboxes:
             self._mailboxes[id].put(frame)
@@ -383,7 +389,7 @@ class Engine:
     async def generate(self, job: Mapping[str, Any]) -> AsyncIterator[list[Frame]]:
         """The frames that answer `job`, in batches, `finish` or `error` last. Waits until the engine is ready: how long
         is for the caller to decide. Closing the iterator ends the work at once. Raises `BackendError`."""
-        child = await self._turn()
+        child = await self._turn(first=bool(job.get("committed")))
         id = next(self._ids)
         try:
             request = encode({**job, "op": "generate", "id": id})
@@ -406,20 +412,26 @@ class Engine:
                 child.send({"op": "cancel", "id": id})
                 self._end_one(id)
 
-    async def _turn(self) -> Child:
-        """The process, when it may be asked: as soon as it is ready; handled with care, one after the other."""
-        most = max(1, self.spec.queue)
+    @property
+    def line(self) -> int:
+        """How many requests wait for the process itself."""
+        return len(self._line)
+
+    async def _turn(self, *, first: bool) -> Child:
+        """The process, when it may be asked: as soon as it is ready; handled with care, one after the other. `first`:
+        somebody is reading this answer already."""
+        most = float("inf") if first else max(1, self.spec.queue)
         if self._mode == "careful" and len(self._line) >= most:
             raise BackendError(Fault.BUSY, BUSY, status=503, retry_after=1.0)
         if not self._up and len(self._line) >= most + self.spec.slots:
             raise BackendError(Fault.BUSY, NOT_YET, status=503, retry_after=1.0)
         me = object()
-        self._line.append(me)
+        self._line.insert(0, me) if first else self._line.append(me)
         try:
             while True:
                 self._refuse_if_over()
                 if self._mode == "failing":
-                    raise BackendError(Fault.SERVER, FAILING, status=503, retry_after=self._retry_in())
+                    raise BackendError(Fault.BUSY, FAILING, status=503, retry_after=self._retry_in())
                 self._rouse()
                 alone = not self._open and self._line[0] is me
                 if self._up and self._child is not None and (self._mode == "normal" or alone):

@@ -72,6 +72,13 @@ def reset(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 # ------------------------------------------------------------------------------------------------- in words
 
 
+MEANING = {
+    "careful": "The engine died three times within a minute: one request at a time, until it has lived for a minute.",
+    "failing": "The engine keeps dying: requests are refused until one stays alive for ten seconds.",
+    "asleep": "The engine gave its memory back; the next request for the box loads the model again.",
+}
+
+
 def table(status: Mapping[str, Any]) -> str:
     """The answer of ``/appliance/status`` for a person, one block for each question."""
     serving = status.get("serving")
@@ -87,7 +94,10 @@ def table(status: Mapping[str, Any]) -> str:
     words = ("total", "running", "taken_over", "fell_back", "failed")
     blocks.append("Requests: " + ", ".join(f"{requests.get(word, 0)} {word.replace('_', ' ')}" for word in words))
     if engine.get("deaths"):
-        blocks.append(f"The engine died {engine['deaths']} times since the start, last by {engine['last_death']}.")
+        times = "once" if engine["deaths"] == 1 else f"{engine['deaths']} times"
+        blocks.append(f"The engine died {times} since the start; the last time: {engine['last_death']}.")
+    if engine.get("state") in MEANING:
+        blocks.append(MEANING[engine["state"]])
     blocks += [f"The model was loaded otherwise than asked: {step}" for step in engine.get("steps_down") or ()]
     if engine.get("failure"):
         blocks.append(f"The local model: {engine['failure']}")
@@ -107,6 +117,8 @@ def _engine(engine: Mapping[str, Any]) -> Sequence[str]:
     state, progress = str(engine.get("state")), engine.get("progress")
     if state == "loading" and progress is not None:
         state += f" {progress:.0%}"
+    elif state in ("ready", "careful") and engine.get("responding") is False:
+        state += ", not responding"
     slots = f"{engine.get('busy') or 0}/{engine['slots']}" if engine.get("slots") else "-"
     if engine.get("waiting"):
         slots += f" +{engine['waiting']}"
@@ -117,6 +129,8 @@ def _engine(engine: Mapping[str, Any]) -> Sequence[str]:
 def _standby(engine: Mapping[str, Any]) -> str:
     """What the box does beforehand, and what that has cost since its engine started."""
     words = f"Standby: {engine['standby']}"
+    if engine.get("state") in ("careful", "failing"):
+        words += f" (not while {engine['state']})"
     if engine.get("standbys"):
         words += f", following {engine['standbys']} ({engine.get('standby_ready', 0)} ready)"
     if engine.get("standby_tokens"):

@@ -20,7 +20,11 @@ def verdict(errors: Sequence[tuple[Leg, BackendError]], *, stands_in: bool, stuc
         return BackendError(last.fault, f"{last.message} What was under way cannot be continued by another.")
     if first.fault is Fault.TOO_LONG:
         return first
-    refused = last.fault in (Fault.TOO_LONG, Fault.BUSY, Fault.REQUEST)
+    if leg.local and stands_in and last.fault is Fault.BUSY:
+        # Nothing was spent on it, and there will be room soon: whoever comes back is right to.
+        message = f"{first.message} The box could not stand in: {last.message}"
+        return BackendError(Fault.BUSY, message, status=503, retry_after=last.retry_after)
+    refused = last.fault in (Fault.TOO_LONG, Fault.REQUEST)
     if leg.local and stands_in and refused:
         return BackendError(
             first.fault if first.fault is not Fault.CONFIG else Fault.SERVER,

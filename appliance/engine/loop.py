@@ -151,7 +151,8 @@ class Loop:
                 context=self._model.context,
                 drafts=self._model.rewinds,
             )
-            if not self._scheduler.admit(job.id, len(new.known), boundary=self._sequences.boundary(prompt)):
+            boundary, first = self._sequences.boundary(prompt), bool(job.committed)
+            if not self._scheduler.admit(job.id, len(new.known), boundary=boundary, first=first):
                 raise Refusal("busy", "The local model is answering as many requests as it may; try again soon.")
         except Refusal as refusal:
             self._refuse(ready.id, refusal)
@@ -185,7 +186,7 @@ class Loop:
                 self._finish(one, "length")
             elif one.reused == one.sure:
                 # A standby was here and left what follows: the first token needs no step.
-                self._draw(one, self._sequences.tail(seat.slot), one.times.began)
+                self._draw(one, self._sequences.what_follows(seat.slot), one.times.began)
 
     # --------------------------------------------------------------------------------------------- computing
 

@@ -14,8 +14,9 @@ Rules:
    a row comes first.
 4. Shares are in the order of their slots: with a stream of cells per sequence llama.cpp computes only neighbours
    together, in rising order. Eight in falling order took twice as long.
-5. Requests wait for a slot in the order they came; when `queue` of them wait, the next is refused. Which slot one gets
-   is decided elsewhere: see `prefixes.py`.
+5. Requests wait for a slot in the order they came; when `queue` of them wait, the next is refused. One that goes on
+   with an answer somebody is reading comes before all others, and is never refused. Which slot one gets is decided
+   elsewhere: see `prefixes.py`.
 6. A request ends exactly once, wherever it is: waiting, catching up or being answered. Its slot is free at once.
 7. A share ends at the request's boundary, if it has one: there the model's state is saved.
 8. Standbys are no requests. They get what no request needs: nothing at all, as long as one has anything to compute.
@@ -78,6 +79,7 @@ class _Work:
     id: int
     known: int
     boundary: int = 0
+    first: bool = False
     computed: int = 0
     slot: int = -1
     without: int = 0  # steps in a row
@@ -123,13 +125,17 @@ class Scheduler:
         """The request that waits longest for a slot."""
         return next(iter(self._waiting), None)
 
-    def admit(self, id: int, known: int, *, boundary: int = 0) -> bool:
-        """Take a request with `known` tokens. False: there are too many already; nothing was taken."""
+    def admit(self, id: int, known: int, *, boundary: int = 0, first: bool = False) -> bool:
+        """Take a request with `known` tokens. False: there are too many already; nothing was taken. `first`: somebody
+        is reading its answer already."""
         if id in self or known < 1:
             raise ValueError(f"request {id} is already here, or has no tokens")
-        if len(self._waiting) >= self._queue + self._slots - len(self._running):
+        if not first and len(self._waiting) >= self._queue + self._slots - len(self._running):
             return False
-        self._waiting[id] = _Work(id, known, boundary)
+        self._waiting[id] = _Work(id, known, boundary, first)
+        if first:
+            for other in [work.id for work in self._waiting.values() if not work.first]:
+                self._waiting.move_to_end(other)
         return True
 
     def seat(self, id: int, slot: int, computed: int = 0) -> None:

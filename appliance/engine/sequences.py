@@ -85,7 +85,7 @@ class Sequences:
             self._copied = True
         return self.rewind(seat.slot, seat.reuse)
 
-    def tail(self, slot: int) -> Logits:
+    def what_follows(self, slot: int) -> Logits:
         """What follows the last token of this sequence: one row. Only where `prefixes` counts on a tail."""
         return self._tails[slot]
 

@@ -153,6 +153,9 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if sum(name == b"host" for name, _ in self.headers) > 1:
             self._throw(400, "The request has more than one Host header.")
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            # It came in two pieces and was not seen in time: the parser leaves out the body.
+            self._throw(400, "This server speaks HTTP/1.1 only; leave out the Upgrade header.")
         self._in_head = False
         self._unread = 0
         self._until = NEVER
@@ -268,7 +271,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.cycle.response_started:
-                self.transport.close()
+                self._cut_off()
                 return
         fault = Fault.BUSY if status == 503 else Fault.REQUEST
         error = BackendError(fault, sentence, status=status, retry_after=1.0)

@@ -165,7 +165,9 @@ def _reload(appliance: Appliance, reread: Callable[[], Config]) -> None:
     except Exception as error:  # whatever it is, it must not cost the running configuration
         log.error("The configuration was not reloaded, the old one stays in force: %s", type(error).__name__)
         return
-    log.info("The configuration was reloaded%s", f"; [{'], ['.join(waiting)}] need a restart" if waiting else "")
+    log.info("The configuration was reloaded.")
+    if waiting:
+        log.warning("What the file says of %s comes true with the next start.", ", ".join(waiting))
 
 
 def _within_files(limits: Limits) -> Limits:

@@ -200,7 +200,7 @@ async def test_one_that_fails_refuses_at_once_and_heals_by_itself(
     async with running(python, path="sick", template=str(sick), keeper=Keeper(deaths=1), patience=CURIOUS) as engine:
         with pytest.raises(BackendError) as caught:
             await ask(engine, "hello")  # it waits for readiness, and stops waiting
-        assert (caught.value.fault, caught.value.status) == (Fault.SERVER, 503)
+        assert (caught.value.fault, caught.value.status) == (Fault.BUSY, 503)
         assert caught.value.retry_after is not None
         assert caught.value.retry_after >= 1
         assert (engine.state, engine.able) == ("failing", False)

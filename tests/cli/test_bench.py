@@ -28,7 +28,7 @@ class FakeEngine:
         if self.refuse:
             yield [{"op": "error", "id": 1, "fault": "too_long", "message": self.refuse}]
             return
-        tokens = 20 + 2 * len(job["messages"][0]["content"].split())
+        tokens = 20 + 2 * len(job["messages"][-1]["content"].split())
         yield [{"op": "begun", "id": 1}]
         for _ in range(job["max_tokens"]):
             yield [{"op": "text", "id": 1, "text": "a"}]

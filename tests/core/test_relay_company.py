@@ -159,6 +159,7 @@ def test_what_the_box_lacked_is_the_second_half_of_the_sentence(cloud, fault, la
     relay, _ = begin(CLAUDE, BOX)
     relay.fail(broke(cloud, "claude is down.", status=401), 1.0)
     actions = relay.fail(broke(lack, "9000 tokens, 4096 here.", retry_after=7.0), 2.0)
+    fault = Fault.BUSY if lack is Fault.BUSY else fault  # there will be room soon: come back
     assert verdict(actions) == (fault, 503, "claude is down. The box could not stand in: 9000 tokens, 4096 here.")
     assert actions[-1].error.retry_after == 7.0
 

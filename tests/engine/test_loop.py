@@ -196,3 +196,15 @@ def test_a_bias_can_forbid_the_end() -> None:
     bench.ask(1, max_tokens=4, sampling={"temperature": 0, "logit_bias": [[END, -100.0]]})
     bench.run()
     assert bench.last(1)["reason"] == "length"
+
+
+def test_a_takeover_is_not_refused_by_a_full_queue_and_does_not_wait_behind_it() -> None:
+    one = Bench(Paper("The weather is fine.", slots=1), queue_limit=1)
+    one.ask(1)
+    one.step()
+    one.ask(2)
+    one.ask(3, committed="The weather ")
+    one.run()
+    assert one.text(3) == "is fine."
+    ends = [frame["id"] for frame in one.said if frame["op"] == "finish"]
+    assert ends == [1, 3, 2]

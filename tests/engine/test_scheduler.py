@@ -204,3 +204,19 @@ def test_the_pace_is_a_quarter_of_a_second_or_a_whole_tile_and_a_power_of_two(sp
 @pytest.mark.parametrize(("speed", "tokens"), [(None, 64), (10.0, 16), (400.0, 32), (1e6, 256)])
 def test_a_standbys_step_is_smaller(speed: float | None, tokens: int) -> None:
     assert small_pace(speed) == tokens
+
+
+def test_an_answer_that_is_being_read_goes_before_all_that_wait_and_is_never_refused() -> None:
+    scheduler = Scheduler(slots=1, queue=2)
+    for id in range(3):
+        assert scheduler.admit(id, 10)
+        if not id:
+            scheduler.seat(0, 0)
+    assert not scheduler.admit(3, 10)
+    assert scheduler.admit(4, 10, first=True)
+    assert scheduler.admit(5, 10, first=True)
+    order = []
+    while (id := scheduler.next) is not None:
+        order.append(id)
+        scheduler.end(id)
+    assert order == [4, 5, 1, 2]

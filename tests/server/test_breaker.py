@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.config import BreakerConfig
+from appliance.config import BreakerConfig, Config
 from appliance.drills.faults import FAULTS, HEALTHY
 from tests.fakes import BODY, KEY, QUICK, Stage
 
@@ -104,6 +104,19 @@ def test_each_cloud_has_its_own(box: Stage) -> None:
     for _ in range(FAILURES + 1):
         assert box.ask().headers["x-appliance-served-by"] == "second"
     assert (state(box), state(box, 1)) == ("open", "closed")
+
+
+def test_a_reload_says_which_keys_need_a_restart_and_takes_over_the_others(box: Stage) -> None:
+    local = replace(box.config.local, standby="hot", unload_after=5.0, context=512)
+    box.play()
+    changed = replace(box.appliance.config, local=local, server=replace(box.config.server, port=1))
+    assert box.call(_reloaded(box, changed)) == ("server.port", "local.context")
+    assert (box.appliance.config.local.standby, box.appliance.engine.unload_after) == ("hot", 5.0)
+    box.call(_reloaded(box, box.config))
+
+
+async def _reloaded(box: Stage, config: Config) -> tuple[str, ...]:
+    return box.appliance.reload(config)
 
 
 def test_a_reload_of_the_breakers_settings_comes_true(box: Stage) -> None:

@@ -22,6 +22,7 @@ STOP_SECONDS = 4.0
 LAST_WORDS_SECONDS = 1.0
 TAIL_LINES = 50
 SPINS = "1000"
+SLOWEST_DISK = 10e6  # bytes per second
 
 # What the child may see of our environment: what it needs to find libraries and devices. Keys stay here.
 PASSED_ON = ("PATH", "HOME", "TMPDIR", "TEMP", "LANG", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -241,3 +242,11 @@ def _environment() -> dict[str, str]:
     home = str(Path(__file__).resolve().parents[2])
     paths = [home, *filter(None, [passed.get("PYTHONPATH")])]
     return passed | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def slowest_read(path: str) -> float:
+    """Seconds in which even a slow disk gives the whole file: llama.cpp may read it in one silent call."""
+    try:
+        return Path(path).stat().st_size / SLOWEST_DISK
+    except OSError:
+        return 0.0

@@ -7,14 +7,13 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any, Literal
 
-from appliance.backends.child import Child, EngineReady, EngineSpec, Mailbox, how, spawn
+from appliance.backends.child import Child, EngineReady, EngineSpec, Mailbox, how, slowest_read, spawn
 from appliance.backends.following import Following, Followings, inert
 from appliance.core.chat import BackendError, Fault
 from appliance.core.frames import Frame, FrameError, encode
@@ -34,7 +33,6 @@ SHOWN_LINES = 8
 CRASHED = "The local model's engine died."
 STOPPED = "The local model's engine was stopped."
 FAILING = "The local model's engine dies again and again; it is started again after a pause."
-SLOWEST_DISK = 10e6  # bytes per second
 BUSY = "The local model answers one request at a time now, and too many wait already."
 NOT_YET = "The local model is being loaded, and too many requests wait for it already; try again soon."
 
@@ -169,13 +167,6 @@ class Engine:
                 self.restarts += 1
             child = await self._spawn_somehow()
 
-    def _slowest_read(self) -> float:
-        """Seconds in which even a slow disk gives the whole file: llama.cpp may read it in one silent call."""
-        try:
-            return os.path.getsize(self.spec.path) / SLOWEST_DISK
-        except OSError:
-            return 0.0
-
     async def _spawn_somehow(self) -> Child:
         """A new process, as soon as the system has room for one."""
         while True:
@@ -189,7 +180,7 @@ class Engine:
         child = await spawn(self._python)
         now = asyncio.get_running_loop().time()
         self._child, self.pid, self.progress = child, child.process.pid, 0.0
-        self._watch = Watch(now, replace(self._patience, load=max(self._patience.load, self._slowest_read())))
+        self._watch = Watch(now, replace(self._patience, load=max(self._patience.load, slowest_read(self.spec.path))))
         self._keeper.started()
         if self._life in ("starting", "asleep"):
             self._life = "loading"

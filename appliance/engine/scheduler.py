@@ -35,9 +35,9 @@ LONGEST_STEP = 0.25
 """Seconds. A request that was given up, or a new one, waits for the step that is being computed."""
 PATIENCE = 4
 EXACT_PACE = 32
-"""llama.cpp's flash attention on a CPU takes 64 tokens or more in another way, and with other numbers, than fewer. Answers
-are written token by token; a half answer that is read in steps below 64 goes on as if it had never been cut (60 of 60
-cuts alike, against 47 with steps of 64: docs/figures.md). Only where speed asks for 128 is speed preferred."""
+"""llama.cpp's flash attention on a CPU takes 64 tokens or more in another way, and with other numbers, than fewer.
+Answers are written token by token; a half answer that is read in steps below 64 goes on as if it had never been cut (60
+of 60 cuts alike, against 47 with steps of 64: docs/figures.md). Only where speed asks for 128 is speed preferred."""
 
 LARGEST_STANDBY_PACE = 256
 LONGEST_STANDBY_STEP = 0.1

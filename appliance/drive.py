@@ -14,19 +14,9 @@ from typing import Protocol, cast
 
 from appliance.core.chat import Backend, BackendError, ChatRequest, Event, Fault, TextDelta
 from appliance.core.relay import Action, Call, Done, Emit, Relay, Tried
-from appliance.core.standby import SUSPICIOUS
+from appliance.core.standby import SUSPICIOUS, Following
 
 log = logging.getLogger("appliance.drive")
-
-
-class Following(Protocol):
-    """A conversation the box was told of. Nothing here waits or fails."""
-
-    def feed(self, text: str) -> None: ...
-
-    def suspect(self, level: float) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Standby(Protocol):

@@ -26,7 +26,7 @@ from appliance.core.chat import (
     Usage,
 )
 from appliance.core.frames import Frame
-from appliance.core.standby import Mode
+from appliance.core.standby import Following, Mode
 
 UNSEEN_IMAGE = "[An image was here; this box cannot see images.]"
 
@@ -35,22 +35,12 @@ PATIENCE = 0.25
 """Seconds of a cloud's answer before the box is told of it: what ends sooner is not worth the reading."""
 
 
-class Follower(Protocol):
-    """A conversation the engine follows. Nothing here waits or fails."""
-
-    def feed(self, text: str) -> None: ...
-
-    def suspect(self, level: float) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class Generator(Protocol):
     """What is needed of the engine."""
 
     def generate(self, job: Mapping[str, Any]) -> AsyncIterator[list[Frame]]: ...
 
-    def follow(self, job: Mapping[str, Any], *, mode: Literal["auto", "hot"], suspicion: float) -> Follower: ...
+    def follow(self, job: Mapping[str, Any], *, mode: Literal["auto", "hot"], suspicion: float) -> Following: ...
 
 
 class LocalBackend:
@@ -70,7 +60,7 @@ class LocalBackend:
         self._mode = "hot" if standby == "hot" else "auto"
         self.patience = PATIENCE if standby == "auto" else 0.0
 
-    def follow(self, request: ChatRequest, *, suspicion: float) -> Follower:
+    def follow(self, request: ChatRequest, *, suspicion: float) -> Following:
         """Tell the engine of a conversation it may have to go on with. Never waits, never fails."""
         told = {name: value for name, value in job(request).items() if name in ("messages", "committed", "trim")}
         return self._engine.follow(told, mode=self._mode, suspicion=suspicion)

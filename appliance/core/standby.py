@@ -7,7 +7,7 @@ always, `auto` when it is cheap or when the cloud has become suspicious. Pure: e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 Mode = Literal["cold", "auto", "hot"]
 
@@ -15,6 +15,16 @@ CHEAP_IDLE = 20.0
 CHEAP_BUSY = 1.0
 """Seconds of prefill that nobody misses: on a box that has nothing else to do, and on one that has."""
 SUSPICIOUS = 1.0
+
+
+class Following(Protocol):
+    """A conversation the box was told of. Nothing here waits or fails."""
+
+    def feed(self, text: str) -> None: ...
+
+    def suspect(self, level: float) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,43 +9,50 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
-from dataclasses import asdict, fields, replace
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, fields, replace
 
-from appliance import __version__
 from appliance.backends.cloud import CloudBackend, CloudTarget
 from appliance.backends.local import LocalBackend
 from appliance.backends.process import Engine, EngineSpec
 from appliance.config import Config, TimeoutConfig, UpstreamConfig
 from appliance.core.breaker import Breaker
 from appliance.core.chat import (
-    Backend,
     BackendError,
     ChatRequest,
     Degraded,
-    Dialect,
     Event,
     Fault,
     Headers,
     Opened,
+    Reply,
     Takeover,
 )
 from appliance.core.pulse import Limits
-from appliance.core.relay import Relay, Tried
+from appliance.core.relay import SKIPPED, Relay, Tried
 from appliance.core.route import LOCAL, Offer, concrete, legs, models
+from appliance.core.seams import Backend, Dialect
 from appliance.core.suspicion import Suspicion
+from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI
 from appliance.drive import drive
 from appliance.journal import Attempt, Journal
-from appliance.metrics import Metrics, Outcome, Reading
+from appliance.metrics import Metrics, Outcome
 from appliance.store.store import Resolved
 
 log = logging.getLogger("appliance")
 
-CLOUD_DIALECTS: dict[str, Dialect] = {"openai": OPENAI}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC)}
+SMALL_CALL = 3.0
+"""Seconds a cloud has for a call that the box can answer by itself."""
+COUNT_PATH = "v1/messages/count_tokens"
+MOST_DEGRADED = 16
+_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+LETTERS_PER_TOKEN = 3
+"""Of JSON, on the safe side; for the time in which nobody can count."""
 
 
 class Answer:
@@ -86,7 +93,9 @@ class Answer:
         if self.fallback:
             found.append(("x-appliance-fallback", self.fallback))
         if self._degraded:
-            found.append(("x-appliance-degraded", ", ".join(self._degraded)))
+            # Some are names of fields as a client wrote them: only what is harmless in a header goes into one.
+            named = dict.fromkeys(what if _NAME.fullmatch(what) else "unknown" for what in self._degraded)
+            found.append(("x-appliance-degraded", ", ".join([*named][:MOST_DEGRADED])))
         return (*found, *self._passed)
 
     async def events(self) -> AsyncGenerator[list[Event], None]:
@@ -130,6 +139,17 @@ class Answer:
             self._metrics.finished(outcome)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """A number of tokens, or a cloud's own reply that holds it. `degraded`: it is only a guess."""
+
+    served_by: str
+    tokens: int = 0
+    reply: Reply | None = None
+    fallback: str | None = None
+    degraded: str | None = None
+
+
 class Appliance:
     def __init__(
         self, config: Config, model: Resolved, *, engine: Engine | None = None, local: LocalBackend | None = None
@@ -155,15 +175,16 @@ class Appliance:
             totals=lambda stats: self.metrics.engine_said(stats, life=self.engine.pid or 0),
         )
         self._local = local or LocalBackend(self.engine, model.name, standby=config.local.standby)
-        self._started_at = time.time()
-        self._running: set[Relay] = set()
+        self.started_at = time.time()
+        self.running: set[Relay] = set()
+        """The answers that are under way."""
         self._random = random.Random()
         self._retired: list[CloudBackend] = []
-        self._clouds: dict[str, CloudBackend] = {}
-        self._breakers: dict[str, Breaker] = {}
-        self._suspicions: dict[str, Suspicion] = {}
+        self.clouds: dict[str, CloudBackend] = {}
+        self.breakers: dict[str, Breaker] = {}
+        self.suspicions: dict[str, Suspicion] = {}
         self._offers: tuple[Offer, ...] = ()
-        self._limits = Limits()
+        self.limits = Limits()
         self._adopt(config)
 
     # ------------------------------------------------------------------------------------------------ life
@@ -174,7 +195,7 @@ class Appliance:
 
     async def aclose(self) -> None:
         await self.engine.stop()
-        for cloud in (*self._clouds.values(), *self._retired):
+        for cloud in (*self.clouds.values(), *self._retired):
             await cloud.aclose()
 
     def reload(self, config: Config) -> tuple[str, ...]:
@@ -211,22 +232,30 @@ class Appliance:
         for upstream in config.upstreams:
             same_settings = (config.timeouts, config.breaker) == (self.config.timeouts, self.config.breaker)
             unchanged = before.get(upstream.name) == upstream and same_settings
-            if unchanged and upstream.name in self._clouds:
-                clouds[upstream.name] = self._clouds[upstream.name]
-                breakers[upstream.name] = self._breakers[upstream.name]
-                suspicions[upstream.name] = self._suspicions[upstream.name]
+            if unchanged and upstream.name in self.clouds:
+                clouds[upstream.name] = self.clouds[upstream.name]
+                breakers[upstream.name] = self.breakers[upstream.name]
+                suspicions[upstream.name] = self.suspicions[upstream.name]
             else:
                 suspicions[upstream.name] = Suspicion()
                 clouds[upstream.name] = _cloud(upstream, config.timeouts)
                 breakers[upstream.name] = Breaker(failures=config.breaker.failures, cooldown=config.breaker.cooldown)
         # An answer may still be running in a cloud that is gone from the file; it is closed with the service.
-        self._retired += [cloud for cloud in self._clouds.values() if cloud not in clouds.values()]
-        self._clouds, self._breakers, self._suspicions = clouds, breakers, suspicions
+        self._retired += [cloud for cloud in self.clouds.values() if cloud not in clouds.values()]
+        self.clouds, self.breakers, self.suspicions = clouds, breakers, suspicions
         self._offers = tuple(
-            Offer(name=upstream.name, models=upstream.models, aliases=upstream.aliases, prefill=upstream.prefill)
+            Offer(
+                name=upstream.name,
+                dialect=upstream.api,
+                objection=DIALECTS[upstream.api].objection,
+                client_key=upstream.client_key,
+                models=upstream.models,
+                aliases=upstream.aliases,
+                prefill=upstream.prefill,
+            )
             for upstream in config.upstreams
         )
-        self._limits = _limits(config.timeouts)
+        self.limits = _limits(config.timeouts)
 
     # ---------------------------------------------------------------------------------------------- answers
 
@@ -240,17 +269,17 @@ class Appliance:
         relay = Relay(
             request,
             legs(request, self._offers, wish=wish, box_model=self.model_name),
-            self._breakers,
-            limits=self._limits,
+            self.breakers,
+            limits=self.limits,
             jitter=self._random.random(),
-            suspicions=self._suspicions,
+            suspicions=self.suspicions,
             heard=self.metrics.heard,
         )
-        backends: dict[str, Backend] = {**self._clouds, LOCAL: self._local}
+        backends: dict[str, Backend] = {**self.clouds, LOCAL: self._local}
         standby = self._local if self.config.local.standby != "cold" else None
         batches = drive(relay, backends, lambda tried: self._record(id, request, tried), standby)
         return Answer(
-            id=id, relay=relay, batches=batches, journal=self.journal, metrics=self.metrics, running=self._running
+            id=id, relay=relay, batches=batches, journal=self.journal, metrics=self.metrics, running=self.running
         )
 
     async def models(self) -> tuple[str, ...]:
@@ -258,11 +287,46 @@ class Appliance:
         names = [name for name in models(self._offers) if concrete(name)]
         open_ended = [offer for offer in self._offers if not all(map(concrete, offer.models))]
         now = asyncio.get_running_loop().time()
-        asked = [offer for offer in open_ended if self._breakers[offer.name].admits(now)]
-        said = await asyncio.gather(*(self._clouds[offer.name].models() for offer in asked))
+        asked = [offer for offer in open_ended if self.breakers[offer.name].admits(now)]
+        said = await asyncio.gather(*(self.clouds[offer.name].models() for offer in asked))
         for offer, found in zip(asked, said, strict=True):
             names += [name for name in found if offer.resolve(name) is not None]
         return tuple(dict.fromkeys(names))
+
+    async def count_tokens(self, request: ChatRequest, body: Callable[[str], bytes], *, wish: str = "auto") -> Counted:
+        """How many tokens is this conversation? A cloud of the request's dialect says so as it likes, asked with
+        `body` under its own name for the model; without one the box counts by its own vocabulary.
+
+        Raises:
+            BackendError: REQUEST, as the cloud or the routing says it.
+        """
+        offers = [offer for offer in self._offers if offer.dialect == request.dialect]
+        reasons: list[str] = []
+        now = asyncio.get_running_loop().time()
+        for leg in legs(request, self._offers, wish=wish, box_model=self.model_name):
+            if leg.name not in [offer.name for offer in offers]:
+                continue
+            if not self.breakers[leg.name].admits(now):
+                reasons.append(SKIPPED)
+                continue
+            try:
+                async with asyncio.timeout(SMALL_CALL):
+                    reply = await self.clouds[leg.name].ask(COUNT_PATH, body(leg.model), request)
+                return Counted(served_by=leg.name, reply=reply, fallback=reasons[0] if reasons else None)
+            except TimeoutError:
+                reasons.append(Fault.SILENT.value)
+            except BackendError as error:
+                if error.fault is Fault.REQUEST:
+                    raise
+                reasons.append(error.fault.value)
+        fallback = reasons[0] if reasons else None
+        try:
+            return Counted(served_by=LOCAL, tokens=await self._local.count(request), fallback=fallback)
+        except BackendError as error:
+            if error.fault is not Fault.BUSY:
+                raise
+            guess = len(request.raw) // LETTERS_PER_TOKEN
+            return Counted(served_by=LOCAL, tokens=guess, fallback=fallback, degraded="count")
 
     def _record(self, id: str, request: ChatRequest, tried: Tried) -> None:
         error = tried.error
@@ -290,7 +354,7 @@ class Appliance:
     def serving(self) -> str | None:
         """Who would answer a request now: the first cloud whose breaker admits, else the box if it is ready."""
         now = asyncio.get_running_loop().time()
-        for name, breaker in self._breakers.items():
+        for name, breaker in self.breakers.items():
             if breaker.admits(now):
                 return name
         return LOCAL if self.engine.able else None
@@ -301,95 +365,10 @@ class Appliance:
         Raises:
             KeyError: no such upstream.
         """
-        names = list(self._breakers) if upstream is None else [upstream]
+        names = list(self.breakers) if upstream is None else [upstream]
         for name in names:
-            self._breakers[name].reset()
+            self.breakers[name].reset()
         return names
-
-    async def status(self) -> dict[str, Any]:
-        now = asyncio.get_running_loop().time()
-        counts = self.journal.counts
-        return {
-            "version": __version__,
-            "serving": self.serving,
-            "ready": self.serving is not None,
-            "uptime_s": time.time() - self._started_at,
-            "engine": await self._engine_status(),
-            "upstreams": [
-                {
-                    "name": upstream.name,
-                    "api": upstream.api,
-                    "base_url": upstream.base_url,
-                    "state": (breaker := self._breakers[upstream.name]).state(now),
-                    "failures": breaker.failures,
-                    "reopens_in_s": breaker.reopens_in(now),
-                    "last_fault": breaker.last.fault.value if breaker.last else None,
-                    "last_fault_message": breaker.last.message if breaker.last else None,
-                    "alarm": breaker.alarm,
-                    "suspicious_after_s": self._suspicions[upstream.name].warning("first"),
-                    "given_up_after_s": self._limits.first_content or self._suspicions[upstream.name].limit("first"),
-                }
-                for upstream in self.config.upstreams
-            ],
-            "requests": {
-                name: getattr(counts, name) for name in ("total", "running", "taken_over", "fell_back", "failed")
-            },
-            "recent": [
-                {"at": attempt.at, "upstream": attempt.leg, "fault": attempt.fault.value, "reason": attempt.reason}
-                for attempt in self.journal.recent()
-                if attempt.fault is not None
-            ],
-        }
-
-    async def _engine_status(self) -> dict[str, Any]:
-        engine, ready = self.engine, self.engine.ready
-        found: dict[str, Any] = {
-            "state": engine.state,
-            "model": self.model_name,
-            "standby": self.config.local.standby,
-            "pid": engine.pid,
-            "restarts": engine.restarts,
-            "deaths": engine.deaths,
-            "last_death": engine.last_death,
-            "progress": engine.progress,
-            "failure": engine.failure,
-        }
-        if ready is not None:
-            found |= {name: value for name, value in asdict(ready).items() if name != "model"}
-            found |= {name: value for name, value in (await self._engine_stats()).items() if name != "op"}
-        return found
-
-    async def _engine_stats(self) -> Mapping[str, Any]:
-        """What the engine counts; nothing if it does not say. A wedged one must not wedge the question how it is."""
-        with suppress(BackendError, TimeoutError):
-            async with asyncio.timeout(1):
-                stats = await self.engine.stats()
-                return {**stats, "waiting": stats["waiting"] + self.engine.line, "responding": True}
-        return {"waiting": self.engine.line, "responding": False}
-
-    async def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The page for /metrics, and its content type."""
-        await self._engine_stats()
-        now = asyncio.get_running_loop().time()
-        reading = Reading(
-            version=__version__,
-            engine_state=self.engine.state,
-            engine_restarts=self.engine.restarts,
-            slots=self.config.local.slots,
-            running=self.journal.counts.running,
-            breakers={name: breaker.state(now) for name, breaker in self._breakers.items()},
-            suspicions=self._phi(now),
-        )
-        return self.metrics.exposition(reading, accept=accept)
-
-    def _phi(self, now: float) -> dict[str, float]:
-        """The oddest silence of each cloud at this moment."""
-        odd = dict.fromkeys(self._clouds, 0.0)
-        for relay in self._running:
-            phi = relay.phi(now)
-            if phi is not None and relay.leg is not None and relay.leg.name in odd:
-                odd[relay.leg.name] = max(odd[relay.leg.name], phi)
-        return odd
 
 
 def _cloud(upstream: UpstreamConfig, timeouts: TimeoutConfig) -> CloudBackend:
@@ -397,12 +376,15 @@ def _cloud(upstream: UpstreamConfig, timeouts: TimeoutConfig) -> CloudBackend:
         name=upstream.name,
         base_url=upstream.base_url,
         key=upstream.key,
+        key_header=upstream.key_header or DIALECTS[upstream.api].key_header,
+        client_key=upstream.client_key,
+        quirks=upstream.quirks,
         headers=upstream.headers,
         connect=timeouts.connect,
         proxy=upstream.proxy,
         ca=upstream.ca,
     )
-    return CloudBackend(target, CLOUD_DIALECTS[upstream.api])
+    return CloudBackend(target, DIALECTS[upstream.api])
 
 
 def _limits(timeouts: TimeoutConfig) -> Limits:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
-from appliance.core.chat import Backend, BackendError, ChatRequest, Event, Fault, TextDelta
+from appliance.core.chat import BackendError, ChatRequest, Event, Fault, TextDelta
 from appliance.core.relay import Action, Call, Done, Emit, Relay, Tried
+from appliance.core.seams import Backend
 from appliance.core.standby import SUSPICIOUS, Following
 
 log = logging.getLogger("appliance.drive")
@@ -44,46 +44,57 @@ async def drive(
     clock = asyncio.get_running_loop().time
     actions: Sequence[Action] = relay.start(clock())
     shadow: Shadow | None = None
-    async with AsyncExitStack() as stack:
-        stream: AsyncIterator[Sequence[Event]] | None = None
+    stream: AsyncGenerator[Sequence[Event], None] | None = None
+    patience = Patience(relay)
+    try:
+        while True:
+            for action in actions:
+                match action:
+                    case Emit(events):
+                        offered = clock()
+                        yield events
+                        relay.held_up(clock() - offered)
+                    case Tried():
+                        record(action)
+                    case Call(leg, request):
+                        if stream is not None:
+                            await stream.aclose()
+                        if shadow is not None:
+                            shadow.close()  # before the box is asked: what it has computed is free for that
+                        shadow = None if standby is None or leg.local else Shadow(relay, standby)
+                        # every backend answers with an async generator; the protocol only promises an iterator
+                        stream = cast(
+                            "AsyncGenerator[Sequence[Event], None]", backends[leg.name].stream(request, leg.model)
+                        )
+                    case Done(error):
+                        if error is not None:
+                            raise error
+                        return
+            assert stream is not None
+            actions = await _next(relay, stream, clock, shadow, patience)
+    finally:
+        patience.close()
         try:
-            while True:
-                for action in actions:
-                    match action:
-                        case Emit(events):
-                            offered = clock()
-                            yield events
-                            relay.held_up(clock() - offered)
-                        case Tried():
-                            record(action)
-                        case Call(leg, request):
-                            await stack.aclose()
-                            if shadow is not None:
-                                shadow.close()  # before the box is asked: what it has computed is free for that
-                            shadow = Shadow.of(relay, standby)
-                            stream = backends[leg.name].stream(request, leg.model)
-                            # every backend answers with an async generator; the protocol only promises an iterator
-                            await stack.enter_async_context(aclosing(cast("AsyncGenerator[Sequence[Event]]", stream)))
-                        case Done(error):
-                            if error is not None:
-                                raise error
-                            return
-                assert stream is not None
-                actions = await _next(relay, stream, clock, shadow)
-        finally:
             if shadow is not None:
                 shadow.close()
             for action in relay.cancel(clock()):
                 if isinstance(action, Tried):
                     record(action)
+        finally:
+            if stream is not None:
+                await stream.aclose()
 
 
 async def _next(
-    relay: Relay, stream: AsyncIterator[Sequence[Event]], clock: Callable[[], float], shadow: Shadow | None
+    relay: Relay,
+    stream: AsyncIterator[Sequence[Event]],
+    clock: Callable[[], float],
+    shadow: Shadow | None,
+    patience: Patience,
 ) -> list[Action]:
     """What happened next, told to the relay."""
     try:
-        async with asyncio.timeout_at(relay.deadline):
+        with patience:
             events = await anext(stream)
     except TimeoutError:
         return relay.expire(clock())
@@ -101,11 +112,57 @@ async def _next(
     return actions
 
 
+class Patience:
+    """The relay's deadline, kept while something is awaited: `asyncio.timeout_at`, with one timer for a whole answer.
+    Each word moves the deadline; a timer that rings too early, and is set anew, is cheaper than one moved each time."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[Any] | None = None  # who waits now
+        self._cancelling = 0
+        self._over = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling, self._over = task, task.cancelling(), False
+        deadline = self._relay.deadline
+        if self._timer is not None and self._timer.when() > deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(deadline, self._ring)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        task, self._task = self._task, None
+        assert task is not None
+        # Who is cancelled by somebody else as well stays cancelled.
+        if self._over and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._task is None:
+            return  # nothing is awaited; the next wait sets it anew
+        if self._loop.time() < self._relay.deadline:
+            self._timer = self._loop.call_at(self._relay.deadline, self._ring)
+        else:
+            self._over = True
+            self._task.cancel()
+
+
 NOT_AGAIN = float("-inf")
 
 
 class Shadow:
-    """One cloud's answer, as the box is told of it while it may still have to go on with it."""
+    """One cloud's answer, as the box is told of it while it may still have to go on with it. Whether it would be asked
+    at all is looked at when it is to be told: most answers are over by then."""
 
     def __init__(self, relay: Relay, standby: Standby) -> None:
         self._relay = relay
@@ -116,11 +173,6 @@ class Shadow:
         self._timer: asyncio.TimerHandle
         # One timer, looked at again when it is due: a healthy answer moves the warning with every word.
         self._wake(min(self._began + standby.patience, relay.warning))
-
-    @classmethod
-    def of(cls, relay: Relay, standby: Standby | None) -> Shadow | None:
-        """A shadow for the leg the relay has just called, if the box would be asked after it."""
-        return cls(relay, standby) if standby is not None and relay.standby() is not None else None
 
     def feed(self, events: Sequence[Event]) -> None:
         """The cloud said this, and the relay knows it."""

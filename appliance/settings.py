@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 RESERVED_NAMES = ("local", "auto", "cloud")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Unexpected(Exception):
@@ -27,11 +28,13 @@ class Unexpected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What one key takes: in words, and as a function that gives the value or raises `Unexpected`."""
+    """What one key takes: in words, and as a function that gives the value or raises `Unexpected`. Of a ``secret`` only
+    the kind is ever shown, of an ``address`` all but who logs in there."""
 
     expected: str
     accept: Callable[[Any], Any]
     secret: bool = False
+    address: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,10 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(_text(item) for item in value)
 
 
+def _patterns(value: Any) -> tuple[str, ...]:
+    return () if value == [] else _texts(value)
+
+
 def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, dict):
         raise Unexpected
@@ -110,7 +117,7 @@ def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
 def _http_headers(value: Any) -> tuple[tuple[str, str], ...]:
     pairs = _pairs(value)
     for name, content in pairs:
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not fits_header(content):
+        if not _HEADER_NAME.fullmatch(name) or not fits_header(content):
             raise Unexpected
     return tuple((name.lower(), content) for name, content in pairs)
 
@@ -148,6 +155,28 @@ def _base_url(value: Any) -> str:
     return text
 
 
+def _proxy(value: Any) -> str:
+    """A proxy's address; or "none", which stands for no proxy, whatever the environment says."""
+    if isinstance(value, str) and value.lower().startswith("socks"):
+        raise Unexpected("is SOCKS, and that is not supported")
+    text = "none" if value == "none" else _url(value)
+    if urlsplit(text).query or urlsplit(text).fragment or urlsplit(text).path not in ("none", ""):
+        raise Unexpected
+    return text
+
+
+def _header_name(value: Any) -> str:
+    if not isinstance(value, str) or not _HEADER_NAME.fullmatch(value):
+        raise Unexpected
+    return value.lower()
+
+
+def _quirks(value: Any) -> dict[str, bool | tuple[str, ...]]:
+    if not isinstance(value, dict) or not value.keys() <= _QUIRKS.keys():
+        raise Unexpected
+    return {name: _QUIRKS[name](content) for name, content in value.items()}
+
+
 def _origins(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise Unexpected
@@ -168,7 +197,15 @@ def _host(value: Any) -> str:
     return text
 
 
+_QUIRKS: Mapping[str, Callable[[Any], bool | tuple[str, ...]]] = {
+    "new_limit": _patterns,
+    "effort": _patterns,
+    "unthinking_tools": _patterns,
+    "short_ids": _flag,
+    "stream_usage": _flag,
+}
 _SWITCH = Key("true or false", _flag)
+_ADDRESS = Key("an http:// or https:// address with a host and without credentials", _base_url, address=True)
 _PATH = Key("the path of a folder", _text)
 SECTIONS: Mapping[str, Mapping[str, Key | Later]] = {
     "server": {
@@ -196,17 +233,25 @@ SECTIONS: Mapping[str, Mapping[str, Key | Later]] = {
     },
     "upstream": {
         "name": Key("letters, digits, dots and dashes, and none of " + ", ".join(RESERVED_NAMES), _name),
-        "api": _one_of("openai", later=("anthropic", "responses", "ollama")),
-        "base_url": Key("an http:// or https:// address with a host and without credentials", _base_url, secret=True),
-        "key": Key("env:NAME, file:PATH or the key itself", _text, secret=True),
+        "preset": Key("the name of a preset", _text),
+        "api": _one_of("openai", "anthropic", later=("responses", "ollama")),
+        "base_url": _ADDRESS,
+        "key": Key("env:NAME, file:PATH, client or the key itself", _text, secret=True),
+        "key_header": Key("the name of a header", _header_name),
         "models": Key("a list of model names or patterns", _texts),
         "aliases": Key("a table of model names or patterns to model names", _pairs),
         "prefill": _SWITCH,
         "context": _whole(256),
         "headers": Key("a table of header names to single-line ASCII values", _http_headers, secret=True),
-        "proxy": Key("an http:// or https:// address with a host", _url, secret=True),
+        "quirks": Key(
+            "a table of new_limit, effort, unthinking_tools (lists), short_ids, stream_usage (switches)",
+            _quirks,
+        ),
+        "proxy": Key('an http:// or https:// address with a host, or "none"', _proxy, address=True),
         "ca": Key("the path of a PEM file", _text),
-        "status_page": Later(),
+        "status_page": Key(
+            "an http:// or https:// address with a host and without credentials", _base_url, address=True
+        ),
         "watch_whole": Later((False,)),
         "hedge": Later((False,)),
     },

@@ -1,10 +1,13 @@
-"""What does a healthy answer cost on its way through the box?
+"""What does a healthy answer cost on its way through the box, beside a bare relay and beside LiteLLM's proxy?
 
-    python bench/overhead.py [--rounds 200]
+    python bench/overhead.py [--rounds 10] [--litellm /path/to/bin/litellm] [--relay aiohttp] [--no-box]
 
-One process plays the cloud (bare sockets, answers at once), one is the appliance, this one is the client. Direct and
-through the box take turns, so that noise hits both alike. Printed: the time to the first content, what is added
-to it, what is added per event of a long stream, and whole answers per second on one worker.
+One process plays the cloud (bare sockets, bytes made beforehand), each server is a process of its own with one worker,
+this one is the client. All take turns within a round, in an order drawn anew, so that noise hits all alike; asked is
+OpenAI -> OpenAI and Anthropic -> Anthropic. Every figure is the median of the rounds with its worse 95 % bound
+(bootstrap): of the time to the first content less the direct one, of the time from there to the end less the direct
+one per token (the cloud writes as fast as it can, one event for each write), and of whole answers per second at 8
+clients.
 """
 
 from __future__ import annotations
@@ -12,107 +15,285 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import multiprocessing
+import os
+import random
 import statistics
 import sys
 import tempfile
 import time
-from multiprocessing.connection import Connection
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
 
-import httpx
-from common import Box, free_port
+import uvloop
+from common import Box, free_port, lower_bound, table
+from fastcloud import FIRST, TOKENS, FastCloud
 
-from appliance.drills.cloud import Exchange, FailingCloud, Script
-
-WORDS = "the quick brown fox jumps over the lazy dog and runs on " * 20
-
-
-async def healthy(exchange: Exchange) -> None:
-    if not exchange.asked.streams:
-        await exchange.reply_whole()
-        return
-    await exchange.open()
-    await exchange.role()
-    await exchange.words()
-    await exchange.finish()
-    await exchange.put(b"data: [DONE]\n\n")
-    await exchange.end()
+TARGETS = "targets: added first content 1.5 ms, added per token 0.05 ms, 600 whole answers per second"
+DIALECTS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
+MODELS = {"openai": "gpt", "anthropic": "claude"}
+DIRECT = "direct"
+CLIENTS = 8
 
 
-def cloud(pipe: Connection) -> None:
-    async def serve() -> None:
-        async with FailingCloud(healthy, script=Script(text=WORDS)) as running:
-            pipe.send(running.base_url)
-            await asyncio.Event().wait()
-
-    asyncio.run(serve())
+# ------------------------------------------------------------------------------------------------------ the client
 
 
-def body(*, stream: bool) -> bytes:
-    return json.dumps({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "Hi"}]}).encode()
+class Line(asyncio.Protocol):
+    """One connection, one request at a time; it looks at nothing but when the first word and the end came."""
+
+    def __init__(self) -> None:
+        self._done: asyncio.Future[None] | None = None
+        self._last = b""
+        self.first = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop has its own
+
+    def data_received(self, data: bytes) -> None:
+        if not self._last and b" 200 " not in data[:16]:
+            self._fail(data)
+        self._last = self._last[-4096:] + data
+        if not self.first and FIRST.encode() in self._last:
+            self.first = time.perf_counter()
+        over = self._last.endswith(b"\r\n0\r\n\r\n") or (not self._chunked and self._complete())
+        if over and self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(b"the connection was closed")
+
+    def _fail(self, said: bytes) -> None:
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(RuntimeError(said[:2000].decode(errors="replace")))
+
+    def _complete(self) -> bool:
+        head, blank, body = self._last.partition(b"\r\n\r\n")
+        for field in head.lower().split(b"\r\n"):
+            if field.startswith(b"content-length:"):
+                return bool(blank) and len(body) >= int(field[15:])
+        return False
+
+    async def ask(self, request: bytes, *, stream: bool) -> None:
+        self._done = asyncio.get_running_loop().create_future()
+        self._last, self.first = b"", 0.0
+        self._chunked = stream
+        self._transport.write(request)
+        async with asyncio.timeout(30):
+            await self._done
+
+    def close(self) -> None:
+        self._done = None
+        self._transport.close()
 
 
-async def streamed(client: httpx.AsyncClient, base: str) -> tuple[float, float, int]:
-    """Seconds to the first content, from there to the end, and the number of events."""
-    began = time.perf_counter()
-    first = 0.0
-    events = 0
-    headers = {"content-type": "application/json"}
-    async with client.stream("POST", f"{base}/chat/completions", content=body(stream=True), headers=headers) as answer:
-        async for data in answer.aiter_bytes():
-            if not first and b'"content":"' in data.replace(b'"content":""', b""):
-                first = time.perf_counter()
-            events += data.count(b"data: ")
-    return first - began, time.perf_counter() - first, events
+async def connect(address: str) -> Line:
+    parts = urlsplit(address)
+    _, line = await asyncio.get_running_loop().create_connection(Line, parts.hostname, parts.port)
+    return line
 
 
-async def per_second(client: httpx.AsyncClient, base: str, seconds: float, clients: int = 8) -> float:
-    done = 0
+def request(address: str, dialect: str, *, stream: bool) -> bytes:
+    asked = {
+        "model": MODELS[dialect],
+        "stream": stream,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 500,
+    }
+    body = json.dumps(asked).encode()
+    key = (
+        "x-api-key: sk-bench\r\nanthropic-version: 2023-06-01"
+        if dialect == "anthropic"
+        else "authorization: Bearer sk-bench"
+    )
+    head = (
+        f"POST {DIALECTS[dialect]} HTTP/1.1\r\nhost: {urlsplit(address).netloc}\r\ncontent-type: application/json\r\n"
+    )
+    return f"{head}accept: */*\r\nuser-agent: bench\r\n{key}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def streamed(address: str, dialect: str, times: int) -> tuple[float, float]:
+    """Seconds to the first content, and from there to the end for each token; medians."""
+    line = await connect(address)
+    asked = request(address, dialect, stream=True)
+    firsts, rests = [], []
+    for _ in range(times):
+        began = time.perf_counter()
+        await line.ask(asked, stream=True)
+        firsts.append(line.first - began)
+        rests.append((time.perf_counter() - line.first) / TOKENS)
+    line.close()
+    return statistics.median(firsts), statistics.median(rests)
+
+
+async def per_second(address: str, dialect: str, seconds: float) -> float:
+    lines = [await connect(address) for _ in range(CLIENTS)]
+    asked = request(address, dialect, stream=False)
     until = time.perf_counter() + seconds
+    done = 0
 
-    async def loop() -> None:
+    async def loop(line: Line) -> None:
         nonlocal done
         while time.perf_counter() < until:
-            headers = {"content-type": "application/json"}
-            answer = await client.post(f"{base}/chat/completions", content=body(stream=False), headers=headers)
-            answer.raise_for_status()
+            await line.ask(asked, stream=False)
             done += 1
 
-    await asyncio.gather(*(loop() for _ in range(clients)))
+    await asyncio.gather(*map(loop, lines))
+    for line in lines:
+        line.close()
     return done / seconds
 
 
-async def main(rounds: int) -> None:
-    ours, theirs = multiprocessing.Pipe()
-    stand_in = multiprocessing.Process(target=cloud, args=(theirs,), daemon=True)
-    stand_in.start()
-    direct: str = ours.recv()
-    with tempfile.TemporaryDirectory() as folder:
-        upstream = f'[[upstream]]\nname = "other"\napi = "openai"\nbase_url = "{direct}"\n'
-        box = Box(free_port(), upstream, Path(folder))
-        await box.start()
-        through = f"{box.url}/v1"
-        async with httpx.AsyncClient(timeout=30) as client:
-            taken: dict[str, list[tuple[float, float, int]]] = {direct: [], through: []}
-            for base in (direct, through) * 5:
-                await streamed(client, base)
-            for _ in range(rounds):
-                for base in (direct, through):
-                    taken[base].append(await streamed(client, base))
-            firsts = {base: statistics.median(one[0] for one in taken[base]) * 1000 for base in taken}
-            rests = {base: statistics.median(one[1] / one[2] for one in taken[base]) * 1000 for base in taken}
-            print(f"first content, median: direct {firsts[direct]:.2f} ms, through the box {firsts[through]:.2f} ms")
-            print(f"added first-content latency: {firsts[through] - firsts[direct]:.2f} ms (target 1.5)")
-            added, events = rests[through] - rests[direct], taken[direct][0][2]
-            print(f"added per event: {added:.4f} ms, over {events} events (target 0.05)")
-            for name, base in (("direct", direct), ("through the box", through)):
-                print(f"whole answers per second, 8 clients, {name}: {await per_second(client, base, 5):.0f}")
-        await box.stop()
-    stand_in.terminate()
+# ----------------------------------------------------------------------------------------------------- the servers
+
+
+@asynccontextmanager
+async def process(address: str, command: list[str], log: Path, **environ: str) -> AsyncIterator[str]:
+    """A server as a process, from its first listening to its end."""
+    with log.open("ab") as said:
+        running = await asyncio.create_subprocess_exec(
+            *command, stdout=said, stderr=said, env={**os.environ, **environ}
+        )
+        try:
+            parts = urlsplit(address)
+            for _ in range(1200):
+                if running.returncode is not None:
+                    break
+                try:
+                    _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+                    writer.close()
+                    break
+                except OSError:
+                    await asyncio.sleep(0.1)
+            yield address
+        finally:
+            if running.returncode is None:
+                running.terminate()
+            await running.wait()
+
+
+@asynccontextmanager
+async def box(cloud: str, folder: Path) -> AsyncIterator[str]:
+    """Ours, with its journal, breakers and standby as they come; the two wires as two clouds."""
+    lines: list[str] = []
+    for api, base in (("openai", f"{cloud}/v1"), ("anthropic", cloud)):
+        lines += ["[[upstream]]", f'name = "{api}"', f'api = "{api}"', f'base_url = "{base}"']
+        lines += [f'models = ["{MODELS[api]}"]', 'key = "sk-bench"']
+    running = Box(free_port(), "\n".join([*lines, ""]), folder)
+    await running.start()
+    yield running.url
+    await running.stop()
+
+
+def relay(client: str, cloud: str, folder: Path) -> AsyncIterator[str]:
+    port = free_port()
+    command = [sys.executable, str(Path(__file__).with_name("barerelay.py"))]
+    command += ["--to", cloud, "--port", str(port), "--client", client]
+    return process(f"http://127.0.0.1:{port}", command, folder / f"{client}.log")
+
+
+def litellm(program: str, cloud: str, folder: Path) -> AsyncIterator[str]:
+    """As its documentation on production asks: no debugging, no callbacks, no retries, one worker."""
+    port = free_port()
+    config = folder / "litellm.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "model_list": [
+                    {
+                        "model_name": MODELS[api],
+                        "litellm_params": {"model": f"{api}/{MODELS[api]}", "api_base": base, "api_key": "sk-bench"},
+                    }
+                    for api, base in (("openai", f"{cloud}/v1"), ("anthropic", cloud))
+                ],
+                "litellm_settings": {"set_verbose": False, "json_logs": False, "request_timeout": 600},
+                "general_settings": {"disable_spend_logs": True, "disable_error_logs": True},
+            }
+        )
+    )
+    command = [program, "--config", str(config), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
+    mode = {"LITELLM_MODE": "PRODUCTION", "LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    mode["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"  # as ours: no keys on loopback
+    return process(f"http://127.0.0.1:{port}", command, folder / "litellm.log", **mode)
+
+
+# --------------------------------------------------------------------------------------------------------- the sums
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one server did in one round: seconds, seconds, answers per second."""
+
+    first: float
+    rest: float
+    whole: float
+
+
+def shown(rounds: dict[str, list[Round]]) -> str:
+    rows: list[list[object]] = [
+        ["", "added first ms", "(bound)", "added per token ms", "(bound)", "whole/s", "(bound)"]
+    ]
+    for name, mine in rounds.items():
+        direct = rounds[DIRECT]
+        row: list[object] = [name]
+        for pick in (lambda one: one.first, lambda one: one.rest):
+            added = _added(mine, direct, pick)
+            digits = 2 if not row[1:] else 4
+            row += [f"{statistics.median(added):.{digits}f}", f"{-lower_bound([-one for one in added]):.{digits}f}"]
+        rate = [one.whole for one in mine]
+        rows.append([*row, f"{statistics.median(rate):.0f}", f"{lower_bound(rate):.0f}"])
+    return table(rows)
+
+
+def _added(mine: list[Round], direct: list[Round], pick: Callable[[Round], float]) -> list[float]:
+    return [(pick(ours) - pick(theirs)) * 1000 for ours, theirs in zip(mine, direct, strict=True)]
+
+
+async def main(given: argparse.Namespace) -> None:
+    chance = random.Random(1)
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        cloud = stack.enter_context(FastCloud())
+        servers = {DIRECT: cloud}
+        for client in given.relay:
+            servers[f"bare relay, {client}"] = await stack.enter_async_context(relay(client, cloud, folder))
+        if not given.no_box:
+            servers["the box"] = await stack.enter_async_context(box(cloud, folder))
+        if given.litellm and os.access(given.litellm, os.X_OK):
+            servers["litellm"] = await stack.enter_async_context(litellm(given.litellm, cloud, folder))
+        elif given.litellm or not given.no_box:
+            print("LiteLLM's proxy is not among them: give the path of its program with --litellm.")
+        for dialect in given.dialect:
+            able = []
+            for name, address in servers.items():
+                try:
+                    await streamed(address, dialect, 20)
+                    able.append(name)
+                except (RuntimeError, TimeoutError, OSError) as error:
+                    print(f"{name} does not answer {dialect}: {str(error)[-300:]}")
+            rounds: dict[str, list[Round]] = {name: [] for name in able}
+            for _ in range(given.rounds):
+                for name in chance.sample(able, len(able)):
+                    first, rest = await streamed(servers[name], dialect, given.streams)
+                    whole = await per_second(servers[name], dialect, given.seconds)
+                    rounds[name].append(Round(first, rest, whole))
+            print(f"\n{dialect}, {given.rounds} rounds")
+            print(shown(rounds))
+    print(f"\n{TARGETS}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=200)
-    sys.exit(asyncio.run(main(parser.parse_args().rounds)))
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--streams", type=int, default=20, help="streamed answers of each server in each round")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of whole answers, likewise")
+    parser.add_argument("--litellm", help="LiteLLM's program")
+    parser.add_argument("--relay", action="append", default=[], help="also a bare relay over this HTTP client")
+    parser.add_argument("--dialect", action="append", default=[], choices=[*DIALECTS])
+    parser.add_argument("--no-box", action="store_true", help="only the others")
+    given = parser.parse_args()
+    given.dialect = given.dialect or [*DIALECTS]
+    uvloop.run(main(given))

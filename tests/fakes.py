@@ -31,7 +31,7 @@ from appliance.config import (
     UpstreamConfig,
 )
 from appliance.core.chat import BackendError, ChatRequest, Event, Finish, Started, TextDelta, Usage
-from appliance.drills.application import Heard, ask
+from appliance.drills.application import PATHS, VERSION, Heard, ask
 from appliance.drills.cloud import Act, FailingCloud, Script
 from appliance.guard.limits import LIMITS, Limits
 from appliance.server.connection import bounded
@@ -46,6 +46,15 @@ BODY: Mapping[str, Any] = {
     "messages": [{"role": "user", "content": "Tell me about the lighthouse."}],
     "max_tokens": 64,
 }
+
+ANTHROPIC_BODY: Mapping[str, Any] = {
+    "model": "claude-test",
+    "max_tokens": 64,
+    "system": [{"type": "text", "text": "You know the sea.", "cache_control": {"type": "ephemeral"}}],
+    "messages": [{"role": "user", "content": [{"type": "text", "text": "Tell me about the lighthouse."}]}],
+}
+BODIES: Mapping[str, Mapping[str, Any]] = {"openai": BODY, "anthropic": ANTHROPIC_BODY}
+"""A small request in the words of each dialect."""
 
 KEY = "sk-of-the-box-0123456789"
 QUICK = TimeoutConfig(connect=2.0, first_content=0.4, stall=0.4, total=0.8)
@@ -194,12 +203,16 @@ class Stage:
         assert self._scripted is not None
         return self._scripted
 
-    def play(self, *acts: Act | None, script: Script | None = None, **changes: Any) -> None:
+    def play(
+        self, *acts: Act | None, script: Script | None = None, api: str | Sequence[str] = "openai", **changes: Any
+    ) -> None:
         """From now on there is one new cloud for each of `acts`, and all breakers are new.
 
-        `changes` are fields of the configuration (`timeouts`, `breaker`), or of every upstream.
+        `api` is the wire of all of them, or of each. `changes` are fields of the configuration (`timeouts`, `breaker`),
+        or of every upstream.
         """
-        self.call(self._play(acts, script or Script(), changes))
+        apis = [api] * len(acts) if isinstance(api, str) else api
+        self.call(self._play(acts, apis, script or Script(), changes))
 
     def call(self, awaitable: Awaitable[T]) -> T:
         """Run `awaitable` on the stage's loop."""
@@ -211,13 +224,22 @@ class Stage:
 
         return asyncio.run_coroutine_threadsafe(bounded(), self._loop).result()
 
-    def ask(self, *, stream: bool = True, headers: Mapping[str, str] | None = None, **fields: Any) -> Heard:
-        """One chat request, and everything that came back."""
-        return self.call(self.asking(stream=stream, headers=headers, **fields))
+    def ask(
+        self, *, stream: bool = True, headers: Mapping[str, str] | None = None, api: str = "openai", **fields: Any
+    ) -> Heard:
+        """One request in the dialect `api`, and everything that came back."""
+        return self.call(self.asking(stream=stream, headers=headers, api=api, **fields))
 
-    async def asking(self, *, stream: bool = True, headers: Mapping[str, str] | None = None, **fields: Any) -> Heard:
+    async def asking(
+        self, *, stream: bool = True, headers: Mapping[str, str] | None = None, api: str = "openai", **fields: Any
+    ) -> Heard:
         """`ask`, from inside the stage's loop."""
-        return await ask(self._client, {**BODY, "stream": stream, **fields}, headers=headers)
+        return await ask(self._client, {**BODIES[api], "stream": stream, **fields}, headers=headers, api=api)
+
+    def send(self, body: bytes, *, api: str = "anthropic", query: str = "", **headers: str) -> httpx.Response:
+        """`body` as it is, to where chats of the dialect `api` go, with the headers that such a client sends."""
+        said = {"content-type": "application/json"} | (dict([VERSION]) if api == "anthropic" else {})
+        return self.post(PATHS[api] + query, content=body, headers=said | headers)
 
     def now(self) -> float:
         """The time on the stage's clock."""
@@ -288,12 +310,17 @@ class Stage:
             await self._over.wait()
             server.should_exit = True
 
-    async def _play(self, acts: Sequence[Act | None], script: Script, changes: dict[str, Any]) -> None:
+    async def _play(
+        self, acts: Sequence[Act | None], apis: Sequence[str], script: Script, changes: dict[str, Any]
+    ) -> None:
         sections = {name: changes.pop(name) for name in ("timeouts", "breaker") if name in changes}
-        clouds = [await self._stack.enter_async_context(FailingCloud(act, script=script)) for act in acts]
+        clouds = [
+            await self._stack.enter_async_context(FailingCloud(act, script=script, api=api))
+            for act, api in zip(acts, apis, strict=True)
+        ]
         names = ["cloud", "second", "third"]
         upstreams = tuple(
-            UpstreamConfig(**{"name": name, "base_url": cloud.base_url, "key": KEY, **changes})
+            UpstreamConfig(**{"name": name, "api": cloud.api, "base_url": cloud.base_url, "key": KEY, **changes})
             for name, cloud in zip(names, clouds, strict=False)
         )
         self.clouds = tuple(clouds)

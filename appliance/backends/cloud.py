@@ -1,47 +1,79 @@
 """A cloud as a backend: a request in the cloud's dialect over HTTP, its answer as events.
 
-This file knows httpx and nothing of any provider: bodies are the dialect's business, deadlines the relay's. Every
-exception of httpx becomes a `BackendError` here, and a test holds the list complete.
+Rules of this file:
+
+1. It knows nothing of any provider: bodies are the dialect's business, connections the transport's, deadlines the
+   relay's.
+2. A request of the cloud's own dialect goes up with the client's headers and query. Of another dialect only its meaning
+   goes up: what the client says beside it was meant for somebody else.
+3. What is a secret between two others never passes: the client's credentials go up only if the configuration says that
+   they are the cloud's (`client_key`), and then a cloud that refuses them has an answer for the client, not for us.
+4. What is lost in translation is said (`Degraded`).
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
-import ssl
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
+from urllib.parse import quote
 
-import httpx
+from aiohttp import ClientResponse
 
-from appliance.core.chat import BackendError, ChatRequest, Dialect, Event, Fault, Headers, Opened
+from appliance import __version__
+from appliance.backends.transport import TROUBLE, Transport, headers_of, translate
+from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Headers, Opened, Reply
+from appliance.core.seams import PLAIN, Dialect, Quirks
 
 WHOLE_ANSWER_LIMIT = 64 * 1024 * 1024  # bytes; a model's answer is a thousand times smaller
 OK = 200
+UNWELCOME = (401, 403)
 LIST_SECONDS = 2.0
+LIST_PAGES = 20
+ASK_SECONDS = 10.0
 _SENDABLE = re.compile(r"[\x21-\x7e\x80-\xff]([\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?|")
 """A header's value (RFC 9110 5.5)."""
 
+CREDENTIALS = frozenset("authorization x-api-key api-key".split())
 NOT_PASSED_UP = frozenset(
     # hop-by-hop (RFC 9110 7.6.1), what describes our own body or connection, and what is a secret between two others
     "connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade "
     "host content-length content-type accept accept-encoding content-encoding expect cookie "
-    "authorization x-api-key api-key x-goog-api-key origin referer "
+    "x-goog-api-key origin referer "
     "proxy-connection forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip".split()
 )
-PASSED_DOWN_PREFIXES = ("x-ratelimit-", "openai-", "anthropic-", "x-request-id", "request-id", "retry-after")
+PASSED_DOWN_PREFIXES = (
+    "x-ratelimit-",
+    "openai-",
+    "anthropic-",
+    "x-request-id",
+    "request-id",
+    "retry-after",
+    "x-should-retry",
+)
+_USER_AGENT = ("user-agent", f"fallback-appliance/{__version__}")
+_ANSWER = (("content-type", "application/json"), ("accept-encoding", "identity"), ("accept", "application/json"))
+_STREAM = (*_ANSWER[:2], ("accept", "text/event-stream"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudTarget:
-    """Where a cloud is and how we show who we are. The key never appears in a repr."""
+    """Where a cloud is and how we show who we are. The key never appears in a repr.
+
+    ``key_header`` is where the key goes: "authorization" as ``Bearer KEY``, any other bare. With ``client_key`` there
+    is no key of ours, and the client's own goes up.
+    """
 
     name: str
     base_url: str
     key: str | None = field(default=None, repr=False)
+    key_header: str = "authorization"
+    client_key: bool = False
     headers: Headers = field(default=(), repr=False)
+    quirks: Quirks = PLAIN
     connect: float = 3.0
     proxy: str | None = field(default=None, repr=False)
     ca: Path | None = None
@@ -53,35 +85,70 @@ class CloudBackend:
     def __init__(self, target: CloudTarget, dialect: Dialect) -> None:
         self.name = target.name
         self._dialect = dialect
-        self._url = f"{target.base_url.rstrip('/')}/{dialect.path}"
-        self._models_url = f"{target.base_url.rstrip('/')}/models"
-        self._headers = {name.lower(): value for name, value in target.headers}
-        if target.key is not None:
-            self._headers["authorization"] = f"Bearer {target.key}"
-        # Silence is judged by the relay, which knows what was asked; only connecting has its limit here.
-        timeout = httpx.Timeout(None, connect=target.connect, pool=target.connect)
-        verify: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(target.ca)) if target.ca else True
-        self._client = httpx.AsyncClient(
-            timeout=timeout,
-            verify=verify,
-            proxy=target.proxy,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=60),
-            follow_redirects=False,
-            # Cookies are between a cloud and one of its clients; nobody here gets another's.
-            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
-        )
+        self._base = target.base_url.rstrip("/")
+        self._client_key = target.client_key
+        self._quirks = target.quirks
+        ours = {name.lower(): value for name, value in target.headers}
+        if target.key is not None and not target.client_key:
+            header = target.key_header.lower()
+            ours[header] = f"Bearer {target.key}" if header == "authorization" else target.key
+        self._ours = tuple(ours.items())
+        self._sendable = all(_SENDABLE.fullmatch(value) for value in ours.values())
+        self._kept_back = NOT_PASSED_UP | ours.keys() | (frozenset() if target.client_key else CREDENTIALS)
+        # What is said if neither the client nor the configuration says it.
+        self._said_anyway = tuple(one for one in (*dialect.said_anyway, _USER_AGENT) if one[0] not in ours)
+        self._transport = Transport(target.base_url, connect=target.connect, proxy=target.proxy, ca=target.ca)
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._transport.aclose()
+
+    # ------------------------------------------------------------------------------------------------ questions
 
     async def models(self) -> tuple[str, ...]:
         """The names of the models this cloud says it has; none if it does not say within `LIST_SECONDS`."""
+        names: list[str] = []
+        query = ""
         try:
-            response = await self._client.get(self._models_url, headers=self._headers, timeout=LIST_SECONDS)
-            listed = response.json()["data"] if response.status_code == OK else []
-            return tuple(model["id"] for model in listed if isinstance(model["id"], str))
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
+            async with asyncio.timeout(LIST_SECONDS):
+                for _ in range(LIST_PAGES):
+                    page = json.loads(await self._get(self._dialect.models_path + query))
+                    names += [model["id"] for model in page["data"] if isinstance(model["id"], str)]
+                    if not page.get("has_more") or not page["data"]:
+                        break
+                    query = f"?limit=1000&after_id={quote(names[-1], safe='')}"
+        except (*TROUBLE, BackendError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return ()
+        return tuple(names)
+
+    async def _get(self, path: str) -> bytes:
+        headers = (*self._ours, *self._said_anyway, *_ANSWER)
+        response = await self._transport.request("GET", f"{self._base}/{path}", headers)
+        try:
+            return await self._read(response) if response.status == OK else b"{}"
+        finally:
+            response.close()
+
+    async def ask(self, path: str, body: bytes, request: ChatRequest) -> Reply:
+        """The cloud's answer to a small question of its own dialect, like how many tokens `request` has.
+
+        Raises:
+            BackendError: what a refusal means, or that there was no answer within `ASK_SECONDS`.
+        """
+        assert request.dialect == self._dialect.name
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                response = await self._post(path, body, request, _ANSWER)
+                try:
+                    self._check_content_type(response, "application/json")
+                    found = await self._read(response)
+                finally:
+                    response.close()
+        except TROUBLE as error:
+            raise translate(error, self.name) from error
+        kind = ("content-type", response.headers["content-type"])
+        return Reply(status=OK, body=found, headers=(*_passed_down(response), kind), dialect=self._dialect.name)
+
+    # -------------------------------------------------------------------------------------------------- answers
 
     async def stream(self, request: ChatRequest, model: str) -> AsyncGenerator[Sequence[Event], None]:
         """The cloud's answer, one batch of events per read; a whole answer as one single batch.
@@ -89,110 +156,95 @@ class CloudBackend:
         Raises:
             BackendError: every way a cloud can fail, sorted by what we do about it.
         """
-        if not all(_SENDABLE.fullmatch(value) for value in self._headers.values()):
-            raise BackendError(Fault.CONFIG, f"The key or a header of {self.name} has characters that cannot be sent.")
-        body = self._dialect.render(request, model)
+        body = self._dialect.render(request, model, self._quirks)
         try:
-            outgoing = self._client.build_request(
-                "POST", self._url, content=body, headers=self._outgoing_headers(request)
-            )
-            response = await self._client.send(outgoing, stream=True)
+            response = await self._post(self._dialect.path, body, request, _STREAM if request.stream else _ANSWER)
             try:
-                if response.status_code != OK:
-                    body = await _read(response, self.name)
-                    raise self._dialect.decode_error(response.status_code, _headers(response), body)
-                self._check_content_type(response, stream=request.stream)
-                opened = Opened(headers=_passed_down(response))
-                if request.stream:
-                    async with aclosing(self._events(response, opened)) as batches:
-                        async for batch in batches:
-                            yield batch
-                else:
-                    body = await _read(response, self.name)
-                    yield [opened, *self._dialect.decode_whole(body)]
+                self._check_content_type(response, "text/event-stream" if request.stream else "application/json")
+                opening: list[Event] = [Opened(headers=_passed_down(response))]
+                if request.dialect != self._dialect.name:
+                    opening += [Degraded(what=what) for what in request.unsaid]
+                if not request.stream:
+                    yield [*opening, *self._dialect.decode_whole(await self._read(response))]
+                    return
+                yield opening
+                decoder = self._dialect.decoder()
+                read = response.content.readany
+                while data := await read():
+                    if events := decoder.feed(data):
+                        yield events
+                if events := decoder.close():
+                    yield events
             finally:
-                await response.aclose()
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+                response.close()  # at the end of its body the connection is already somebody else's
+        except TROUBLE as error:
             raise translate(error, self.name) from error
 
-    async def _events(self, response: httpx.Response, opened: Opened) -> AsyncGenerator[Sequence[Event], None]:
-        decoder = self._dialect.decoder()
-        yield [opened]
-        async for data in response.aiter_bytes():
-            if events := decoder.feed(data):
-                yield events
-        if events := decoder.close():
-            yield events
+    async def _post(self, path: str, body: bytes, request: ChatRequest, about: Headers) -> ClientResponse:
+        """An answer of status 200, its body still to be read. `about` is what our own headers say of both bodies."""
+        if not self._sendable:
+            raise BackendError(Fault.CONFIG, f"The key or a header of {self.name} has characters that cannot be sent.")
+        url = f"{self._base}/{path}"
+        if request.query and request.dialect == self._dialect.name:
+            url += "?" + quote(request.query, safe="%/:=&?~+!$,;'@()*[]", encoding="latin-1")
+        headers = (*self._outgoing(request), *about)
+        response = await self._transport.request("POST", url, headers, body)
+        if response.status == OK:
+            return response
+        try:
+            said = await self._read(response)
+        finally:
+            response.close()
+        error = self._dialect.decode_error(response.status, headers_of(response), said)
+        raise self._of_the_client(response, said, error) if self._client_key else error
 
-    def _outgoing_headers(self, request: ChatRequest) -> list[tuple[bytes, bytes]]:
-        """The client's own, then what the configuration says about the same names, then what describes our body."""
-        # What `Connection` names is between the client and us (RFC 9110 7.6.1).
-        hops = {
-            one.strip().lower() for name, value in request.headers if name == "connection" for one in value.split(",")
-        }
-        kept_back = NOT_PASSED_UP | hops | self._headers.keys()
-        passed = [
-            (name, value)
-            for name, value in request.headers
-            if name not in kept_back and not name.startswith("x-appliance-")
-        ]
-        accept = "text/event-stream" if request.stream else "application/json"
-        ours = [("content-type", "application/json"), ("accept", accept), ("accept-encoding", "identity")]
-        said = [*passed, *self._headers.items(), *ours]
-        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in said]
+    def _outgoing(self, request: ChatRequest) -> list[tuple[str, str]]:
+        """The client's own, then what the configuration says about the same names, then what a cloud insists on."""
+        if request.dialect != self._dialect.name:
+            assert not self._client_key  # no such leg: the client's credential would be of another cloud
+            return [*self._ours, *self._said_anyway]
+        kept_back = self._kept_back
+        for name, value in request.headers:
+            if name == "connection":
+                # What it names is between the client and us (RFC 9110 7.6.1).
+                kept_back = kept_back | {one.strip().lower() for one in value.split(",")}
+        passed = [one for one in request.headers if one[0] not in kept_back and not one[0].startswith("x-appliance-")]
+        said = {name for name, _ in passed}
+        return [*passed, *self._ours, *(one for one in self._said_anyway if one[0] not in said)]
 
-    def _check_content_type(self, response: httpx.Response, *, stream: bool) -> None:
+    def _of_the_client(self, response: ClientResponse, said: bytes, error: BackendError) -> BackendError:
+        """A cloud that refuses the client's own credential says so to the client, which can renew it; a page in its
+        place is not the cloud's."""
+        if response.status not in UNWELCOME or said.lstrip()[:1] == b"<":
+            return error
+        kept = tuple(one for one in headers_of(response) if one[0] in ("content-type", "www-authenticate"))
+        reply = Reply(
+            status=response.status,
+            body=said,
+            headers=(*_passed_down(response), *kept),
+            dialect=self._dialect.name,
+        )
+        message = f"{self.name} does not accept the caller's own credential."
+        return BackendError(Fault.REQUEST, message, status=response.status, reply=reply, words=error.words)
+
+    def _check_content_type(self, response: ClientResponse, wanted: str) -> None:
         found = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        wanted = "text/event-stream" if stream else "application/json"
         if found != wanted:
             raise BackendError(
                 Fault.BROKEN, f"{self.name} answered with {found[:60] or 'no content type'} instead of {wanted}."
             )
 
-
-async def _read(response: httpx.Response, name: str) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in response.aiter_bytes():
-        size += len(chunk)
-        if size > WHOLE_ANSWER_LIMIT:
-            raise BackendError(Fault.BROKEN, f"{name} sent an answer of more than {WHOLE_ANSWER_LIMIT} bytes.")
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _headers(response: httpx.Response) -> Headers:
-    # Latin-1, as they go on to the client: httpx would guess, and what it guesses may not be sendable.
-    return tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw)
+    async def _read(self, response: ClientResponse) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := await response.content.readany():
+            size += len(chunk)
+            if size > WHOLE_ANSWER_LIMIT:
+                message = f"{self.name} sent an answer of more than {WHOLE_ANSWER_LIMIT} bytes."
+                raise BackendError(Fault.BROKEN, message)
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _passed_down(response: httpx.Response) -> Headers:
-    return tuple((name, value) for name, value in _headers(response) if name.startswith(PASSED_DOWN_PREFIXES))
-
-
-def translate(error: Exception, name: str) -> BackendError:
-    """Any exception of httpx to ours; the sentence holds no address, no key and no text of the request."""
-    match error:
-        case httpx.ConnectTimeout() | httpx.PoolTimeout():
-            return BackendError(Fault.UNREACHABLE, f"{name} did not accept a connection in time.", status=504)
-        case httpx.ConnectError() if _is_tls(error):
-            return BackendError(Fault.UNREACHABLE, f"{name} could not prove who it is: the TLS handshake failed.")
-        case httpx.ConnectError() | httpx.ProxyError():
-            return BackendError(Fault.UNREACHABLE, f"{name} cannot be reached: no connection was made.", status=502)
-        case httpx.TimeoutException():
-            return BackendError(Fault.SILENT, f"{name} fell silent.", status=504)
-        case httpx.UnsupportedProtocol() | httpx.InvalidURL():
-            return BackendError(Fault.CONFIG, f"The base_url of {name} is not a usable address.", status=502)
-        case httpx.NetworkError() | httpx.RemoteProtocolError() | httpx.DecodingError() | httpx.TooManyRedirects():
-            return BackendError(Fault.BROKEN, f"{name} broke off the connection.", status=502)
-        case _:
-            return BackendError(Fault.BROKEN, f"{name} failed with {type(error).__name__}.", status=502)
-
-
-def _is_tls(error: BaseException) -> bool:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ssl.SSLError):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+def _passed_down(response: ClientResponse) -> Headers:
+    return tuple(one for one in headers_of(response) if one[0].startswith(PASSED_DOWN_PREFIXES))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal, Protocol
 
+from appliance.backends.refused import failure
 from appliance.core.chat import (
     BackendError,
     ChatRequest,
     Degraded,
     Event,
-    Fault,
     Finish,
+    FinishReason,
+    Foreign,
     Image,
     Message,
     Part,
@@ -21,6 +24,7 @@ from appliance.core.chat import (
     Started,
     Text,
     TextDelta,
+    Tool,
     ToolCall,
     ToolResult,
     Usage,
@@ -29,7 +33,8 @@ from appliance.core.frames import Frame
 from appliance.core.standby import Following, Mode
 
 UNSEEN_IMAGE = "[An image was here; this box cannot see images.]"
-
+UNREAD_DOCUMENT = "[A document was here; this box cannot read it.]"
+UNSEEN: tuple[tuple[type[Part], str], ...] = ((Image, "images"), (Foreign, "documents"))
 
 PATIENCE = 0.25
 """Seconds of a cloud's answer before the box is told of it: what ends sooner is not worth the reading."""
@@ -39,6 +44,8 @@ class Generator(Protocol):
     """What is needed of the engine."""
 
     def generate(self, job: Mapping[str, Any]) -> AsyncIterator[list[Frame]]: ...
+
+    async def count(self, job: Mapping[str, Any]) -> int: ...
 
     def follow(self, job: Mapping[str, Any], *, mode: Literal["auto", "hot"], suspicion: float) -> Following: ...
 
@@ -65,18 +72,27 @@ class LocalBackend:
         told = {name: value for name, value in job(request).items() if name in ("messages", "committed", "trim")}
         return self._engine.follow(told, mode=self._mode, suspicion=suspicion)
 
+    async def count(self, request: ChatRequest) -> int:
+        """The tokens of everything in `request`, as the box's model reads it, whether it fits or not. Raises
+        `BackendError`, and at once if the engine is not ready."""
+        told = {name: value for name, value in job(request).items() if name in ("messages", "committed", "prefill")}
+        return await self._engine.count(told | {"tools": [declared(tool) for tool in request.tools]})
+
     async def stream(self, request: ChatRequest, model: str) -> AsyncIterator[Sequence[Event]]:
         """Answer `request`. Closing the iterator stops the work at once. Raises `BackendError`."""
         # The caller asked for a cloud's model; the answer says who really gave it.
-        started: list[Event] = [Started(id="", model=self._model, created=0)]
-        if any(isinstance(part, Image) for message in request.messages for part in message.parts):
-            started.append(Degraded(what="images"))
+        parts = [part for message in request.messages for part in message.parts]
+        unseen = [Degraded(what=what) for kind, what in UNSEEN if any(isinstance(part, kind) for part in parts)]
+        started = False
         frames = self._engine.generate(job(request))
         async with contextlib.aclosing(frames):  # type: ignore[type-var]
             async for batch in frames:
                 events, error = translate(batch)
-                if started and (events or any(frame["op"] == "begun" for frame in batch)):
-                    events, started = started + events, []
+                if not started and events:
+                    started = True
+                    usage = [event for event in events[:1] if isinstance(event, Usage)]
+                    first = Started(id="", model=self._model, created=0)
+                    events = [first, *usage, *unseen, *events[len(usage) :]]
                 if events:
                     yield events
                 if error is not None:
@@ -85,14 +101,35 @@ class LocalBackend:
 
 def job(request: ChatRequest) -> dict[str, Any]:
     """The request as a generate frame, but for its id."""
+    messages, prefill = opening(request)
+    begun = request.committed
+    committed = None if begun is None else begun.text
     return {
-        "messages": [{"role": message.role, "content": content(message)} for message in request.messages],
-        "committed": request.committed.text if request.committed is not None else None,
+        "messages": [{"role": message.role, "content": content(message)} for message in messages],
+        "committed": prefill + (committed or "") if prefill else committed,
+        "prefill": len(prefill),
+        "first": begun is not None,
         "max_tokens": request.max_tokens,
         "stop": list(request.stop),
         "trim": request.trim,
         "sampling": sampling(request.sampling),
     }
+
+
+def opening(request: ChatRequest) -> tuple[Sequence[Message], str]:
+    """The conversation, and the beginning of the answer that the client wrote itself: in Anthropic's dialect, text of
+    the assistant at the end of a conversation is gone on with and not answered."""
+    if request.dialect == "anthropic" and request.messages:
+        last = request.messages[-1]
+        if last.role == "assistant" and all(isinstance(part, Text) for part in last.parts):
+            return request.messages[:-1], last.text
+    return request.messages, ""
+
+
+def declared(tool: Tool) -> str:
+    """A tool as a model would read it."""
+    said = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
+    return json.dumps(said, ensure_ascii=False)
 
 
 def sampling(given: Sampling) -> dict[str, Any]:
@@ -119,10 +156,12 @@ def _readable(part: Part) -> str:
             return text
         case Image():
             return UNSEEN_IMAGE
+        case Foreign():
+            return UNREAD_DOCUMENT
         case ToolCall(name=name, arguments=arguments):
             return f"[Called the tool {name} with {arguments}]"
-        case ToolResult(text=text):
-            return f"[The tool answered: {text}]"
+        case ToolResult(text=text, failed=failed):
+            return f"[The tool {'failed' if failed else 'answered'}: {text}]"
         case _:
             return ""
 
@@ -132,12 +171,22 @@ def translate(frames: Sequence[Frame]) -> tuple[list[Event], BackendError | None
     events: list[Event] = []
     for frame in frames:
         match frame["op"]:
-            case "begun" if frame["trimmed"]:
-                events.append(Degraded(what="context"))
+            case "begun":
+                # What was read is known before the first word, and some clients want to hear it there.
+                events.append(
+                    Usage(
+                        prompt_tokens=frame["prompt_tokens"],
+                        completion_tokens=0,
+                        cached_tokens=frame["cached_tokens"],
+                    )
+                )
+                if frame["trimmed"]:
+                    events.append(Degraded(what="context"))
             case "text":
                 events.append(TextDelta(text=frame["text"]))
             case "finish":
-                events.append(Finish(reason="length" if frame["reason"] == "length" else "stop"))
+                reason: FinishReason = "length" if frame["reason"] == "length" else "stop"
+                events.append(Finish(reason=reason, stop=frame.get("stop")))
                 events.append(
                     Usage(
                         prompt_tokens=frame["prompt_tokens"],
@@ -148,17 +197,3 @@ def translate(frames: Sequence[Frame]) -> tuple[list[Event], BackendError | None
             case "error":
                 return events, failure(frame)
     return events, None
-
-
-def failure(frame: Frame) -> BackendError:
-    """An error frame, sorted by what we do next."""
-    message = frame["message"]
-    match frame["fault"]:
-        case "busy":
-            return BackendError(Fault.BUSY, message, status=503, retry_after=1.0)
-        case "too_long":
-            return BackendError(Fault.TOO_LONG, message, status=400, code="context_length_exceeded", param="messages")
-        case "request":
-            return BackendError(Fault.REQUEST, message, status=400, param=frame.get("param"))
-        case _:
-            return BackendError(Fault.SERVER, message, status=500)

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from appliance.backends.child import Child, EngineReady, EngineSpec, Mailbox, how, slowest_read, spawn
 from appliance.backends.following import Following, Followings, inert
-from appliance.core.chat import BackendError, Fault
-from appliance.core.frames import Frame, FrameError, encode
+from appliance.backends.refused import FAILING, FULL, NOT_YET, STOPPED, UNREADY, busy, crashed, failure, over, written
+from appliance.core.chat import BackendError
+from appliance.core.frames import Frame, FrameError
 from appliance.core.keeper import GiveUp, Keeper, Mode, WaitUntil
 from appliance.core.watch import Patience, Probe, Watch, Wedged
 
@@ -30,11 +31,6 @@ ENDINGS = ("finish", "error")
 RESPAWN_SECONDS = 5.0
 RETRY_SECONDS = 10.0
 SHOWN_LINES = 8
-CRASHED = "The local model's engine died."
-STOPPED = "The local model's engine was stopped."
-FAILING = "The local model's engine dies again and again; it is started again after a pause."
-BUSY = "The local model answers one request at a time now, and too many wait already."
-NOT_YET = "The local model is being loaded, and too many requests wait for it already; try again soon."
 
 
 class Engine:
@@ -122,10 +118,10 @@ class Engine:
         self._hush(died=False)
         self._followings.close()
         self._life, self._over, self.ready = "stopped", True, None
-        self._end_all(BackendError(Fault.SERVER, STOPPED, status=500))
+        self._end_all(over())
         self._tell()
         if child is not None:
-            child.fail_stats(BackendError(Fault.SERVER, STOPPED, status=500))
+            child.fail_questions(over())
             await child.end()
         self.pid = None
 
@@ -199,9 +195,9 @@ class Engine:
                 self._life = "restarting"
             self._waking, self.ready = False, None
             self._hush(died=True)
-        crash = BackendError(Fault.CRASHED, CRASHED, status=500)
+        crash = crashed()
         self._end_all(crash)
-        child.fail_stats(crash)
+        child.fail_questions(crash)
         code = await child.end()
         self.pid = None
         return code
@@ -219,7 +215,7 @@ class Engine:
         self._life, self._over = "failed", True
         log.error("engine gave up: %s", reason)
         self._followings.close()
-        self._end_all(BackendError(Fault.SERVER, reason, status=500))
+        self._end_all(over(reason))
         self._gave_up.set()
         self._tell()
 
@@ -325,8 +321,10 @@ class Engine:
 
     def _receive_for(self, id: int, frame: Frame, now: float) -> None:
         op = frame["op"]
+        if self._child is not None and self._child.took_count(id, frame):
+            return  # counting is no sign that it computes
         # A refusal went the whole way through the engine as well; a failure is no sign that it computes.
-        if op in SIGNS_OF_LIFE or (op == "error" and frame["fault"] != "server"):
+        if op in SIGNS_OF_LIFE or (op == "error" and frame["fault"] != "server" and id in self._open):
             self._watch.heard(now)
         if op in ENDINGS and id in self._open:
             if op == "finish":
@@ -366,8 +364,18 @@ class Engine:
     async def stats(self) -> Frame:
         """How busy the engine is. Raises `BackendError` if it is not running."""
         if self._child is None or not self._up:
-            raise BackendError(Fault.CRASHED, self.failure or CRASHED, status=500)
+            raise crashed(self.failure)
         return await self._child.stats()
+
+    async def count(self, job: Mapping[str, Any]) -> int:
+        """The tokens of `job`, which is as for `generate`, with `tools`: texts that are read too. Waits neither for the
+        engine to be ready nor for any answer. Raises `BackendError`."""
+        if self._child is None or not self._up:
+            raise busy(UNREADY)
+        frame = await self._child.count(next(self._ids), job)
+        if frame["op"] == "error":
+            raise failure(frame)
+        return int(frame["tokens"])
 
     def follow(self, job: Mapping[str, Any], *, mode: Literal["auto", "hot"], suspicion: float) -> Following:
         """Follow a cloud's answer to `job`, which is as for `generate`. Never waits and never raises: what cannot be
@@ -380,13 +388,9 @@ class Engine:
     async def generate(self, job: Mapping[str, Any]) -> AsyncIterator[list[Frame]]:
         """The frames that answer `job`, in batches, `finish` or `error` last. Waits until the engine is ready: how long
         is for the caller to decide. Closing the iterator ends the work at once. Raises `BackendError`."""
-        child = await self._turn(first=bool(job.get("committed")))
+        child = await self._turn(first=bool(job.get("first", job.get("committed"))))
         id = next(self._ids)
-        try:
-            request = encode({**job, "op": "generate", "id": id})
-        except FrameError as error:
-            message = "The conversation is too large for the local model."
-            raise BackendError(Fault.REQUEST, message, status=413) from error
+        request = written({**job, "op": "generate", "id": id})
         mailbox = self._mailboxes[id] = Mailbox()
         self._open.add(id)
         self._touch()
@@ -413,16 +417,16 @@ class Engine:
         somebody is reading this answer already."""
         most = float("inf") if first else max(1, self.spec.queue)
         if self._mode == "careful" and len(self._line) >= most:
-            raise BackendError(Fault.BUSY, BUSY, status=503, retry_after=1.0)
+            raise busy(FULL)
         if not self._up and len(self._line) >= most + self.spec.slots:
-            raise BackendError(Fault.BUSY, NOT_YET, status=503, retry_after=1.0)
+            raise busy(NOT_YET)
         me = object()
         self._line.insert(0, me) if first else self._line.append(me)
         try:
             while True:
                 self._refuse_if_over()
                 if self._mode == "failing":
-                    raise BackendError(Fault.BUSY, FAILING, status=503, retry_after=self._retry_in())
+                    raise busy(FAILING, self._retry_in())
                 self._rouse()
                 alone = not self._open and self._line[0] is me
                 if self._up and self._child is not None and (self._mode == "normal" or alone):
@@ -435,7 +439,7 @@ class Engine:
 
     def _refuse_if_over(self) -> None:
         if self._over:
-            raise BackendError(Fault.SERVER, self.failure or STOPPED, status=500)
+            raise over(self.failure)
 
     def _retry_in(self) -> float:
         """Seconds after which a failing engine may have healed."""

@@ -13,12 +13,13 @@ Rules of this file:
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
+BlockKind = Literal["text", "reasoning", "tool_call", "other"]
 Headers = tuple[tuple[str, str], ...]
 """Header names in lower case, in the order they came."""
 
@@ -54,11 +55,21 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
+    """What a tool answered. Images it gave stand behind it as parts of their own."""
+
     id: str
     text: str
+    failed: bool = False
 
 
-Part = Text | Reasoning | Image | ToolCall | ToolResult
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A part that only a cloud of the request's own dialect understands. `what` is its type there."""
+
+    what: str
+
+
+Part = Text | Reasoning | Image | ToolCall | ToolResult | Foreign
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +103,33 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function the assistant may call. `parameters` is a JSON schema; `strict` asks that it be kept to the letter."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """May it, must it, must it not call a tool? `name` is the tool's for "named"."""
+
+    kind: Literal["auto", "none", "required", "named"]
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonFormat:
+    """The answer is to be JSON: any object without a `schema`."""
+
+    schema: Mapping[str, Any] | None = None
+    name: str = ""
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     """One request for one answer.
 
@@ -100,6 +138,11 @@ class ChatRequest:
     answer must be able to do ("tools", "images", "json", "logprobs", "n", "audio"); `route` matches it against
     what a leg offers. ``committed`` is the half-written assistant turn a takeover goes on from, or ``None``.
     ``trim`` allows the box to drop the oldest turns of a conversation that was a cloud's and does not fit it.
+
+    For a cloud of another dialect: ``foreign`` are the paths of fields that only the request's own dialect can say and
+    without which the answer would be another one; ``unsaid`` those it can do without. ``effort`` is how much to think
+    ("none", "minimal", "low", "medium", "high", "xhigh", "max"), ``user`` an opaque id of who asks, ``query`` the query
+    string of the client's URL.
     """
 
     dialect: str
@@ -111,12 +154,21 @@ class ChatRequest:
     stop: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
     n: int = 1
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tools: bool | None = None
+    format: JsonFormat | None = None
+    effort: str | None = None
+    user: str | None = None
     needs: frozenset[str] = frozenset()
+    foreign: tuple[str, ...] = ()
+    unsaid: tuple[str, ...] = ()
     committed: Message | None = None
     trim: bool = False
     raw: bytes = field(default=b"", repr=False)
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
     headers: Headers = field(default=(), repr=False)
+    query: str = field(default="", repr=False)
 
     def continuing(self, committed: Message) -> ChatRequest:
         """The same request, to be gone on with from exactly where `committed` ends."""
@@ -154,6 +206,23 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlockStart:
+    """Block `index` of the answer begins, in dialects that number them. Content only if it is of no kind we know."""
+
+    index: int
+    kind: BlockKind
+    wire: Wire | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockStop:
+    """Block `index` is complete."""
+
+    index: int
+    wire: Wire | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextDelta:
     text: str
     choice: int = 0
@@ -169,6 +238,8 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCallStart:
+    """The answer's call number `index` begins, counted from 0 among the calls."""
+
     index: int
     id: str
     name: str
@@ -189,27 +260,35 @@ class ToolCallDelta:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opaque:
     """Something the vocabulary has no word for. ``content`` says whether the client would see it as part of the
-    answer: if so, an answer that holds it cannot be continued by somebody else."""
+    answer: if so, an answer that holds it cannot be continued by somebody else, unless it is ``closed``: complete in
+    itself, so that others can go on behind it. ``text`` is what a client of another dialect may be shown of it."""
 
     content: bool
+    closed: bool = False
+    text: str = ""
     wire: Wire | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens as the client should see them: the input once, all output, and how much input was not computed."""
+    """Tokens as the client should see them: the whole input once, all output; how much of the input was read from a
+    cache, and written into one. Of several the last counts: the numbers are totals."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    cache_written_tokens: int = 0
+    reasoning_tokens: int = 0
     wire: Wire | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """The answerer really stopped, and why. Only this makes an end an end."""
+    """The answerer really stopped, and why. Only this makes an end an end. `stop` is the stop string it ran into, if
+    it told."""
 
     reason: FinishReason
+    stop: str | None = None
     choice: int = 0
     wire: Wire | None = None
 
@@ -236,6 +315,8 @@ class Degraded:
 Event = (
     Opened
     | Started
+    | BlockStart
+    | BlockStop
     | TextDelta
     | ReasoningDelta
     | ToolCallStart
@@ -253,6 +334,8 @@ def carries_content(event: Event) -> bool:
     """Would the client count this as part of the answer? Once one has gone out, a failure is no longer invisible."""
     if isinstance(event, Opaque):
         return event.content
+    if isinstance(event, BlockStart):
+        return event.kind == "other"
     if isinstance(event, TextDelta | ReasoningDelta):
         return bool(event.text)
     return isinstance(event, CONTENT)
@@ -278,17 +361,19 @@ class Fault(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A whole HTTP answer, ready to send."""
+    """A whole HTTP answer, ready to send, in the words of `dialect`."""
 
     status: int
     body: bytes
     headers: Headers = ()
+    dialect: str = ""
 
 
 class BackendError(Exception):
     """The one exception that crosses the seam. ``str()`` is one clear sentence without prompt text or secrets.
 
-    ``reply`` is the cloud's own answer in the cloud's dialect, kept so that a caller's mistake goes back unchanged.
+    ``reply`` is the cloud's own answer in the cloud's dialect, kept so that a caller's mistake goes back unchanged;
+    ``words`` is the sentence in it, for a caller of another dialect: it may repeat the request, so nobody else sees it.
     ``retry_after`` is in seconds. ``param`` names the request field at fault, for `Fault.REQUEST`.
     """
 
@@ -300,6 +385,7 @@ class BackendError(Exception):
         status: int | None = None,
         retry_after: float | None = None,
         reply: Reply | None = None,
+        words: str | None = None,
         code: str | None = None,
         param: str | None = None,
     ) -> None:
@@ -309,91 +395,6 @@ class BackendError(Exception):
         self.status = status
         self.retry_after = retry_after
         self.reply = reply
+        self.words = words
         self.code = code
         self.param = param
-
-
-# ------------------------------------------------------------------------------------------------ the seams
-
-
-class Backend(Protocol):
-    """Whoever answers. One method; events come in batches, one batch per read, and `BackendError` ends them."""
-
-    name: str
-
-    def stream(self, request: ChatRequest, model: str) -> AsyncIterator[Sequence[Event]]:
-        """Answer `request` as `model` (the alias already resolved). Closing the iterator stops the work at once."""
-        ...
-
-
-class StreamDecoder(Protocol):
-    def feed(self, data: bytes) -> list[Event]:
-        """Bytes, cut anywhere, to the events that are complete. Raises `BackendError` (BROKEN) for what does not
-        parse, but only after the events before it were returned: the error then comes with the next call."""
-        ...
-
-    def close(self) -> list[Event]:
-        """No more bytes will come. Raises `BackendError` if an event was cut in half before the end was said."""
-        ...
-
-
-class StreamEncoder(Protocol):
-    """Events to the client's bytes. An event whose wire is of this dialect goes on untouched."""
-
-    content_type: str
-
-    def encode(self, events: Sequence[Event]) -> bytes: ...
-
-    def keepalive(self) -> bytes:
-        """What says "still here" without being part of the answer."""
-        ...
-
-    def close(self) -> bytes:
-        """What is still owed after the last event of an answer that really ended (OpenAI: ``[DONE]``)."""
-        ...
-
-    def error(self, error: BackendError) -> bytes:
-        """The dialect's in-stream error event; nothing may follow it."""
-        ...
-
-
-class Dialect(Protocol):
-    """One wire format, both faces. Pure: ids and the time of day are arguments."""
-
-    name: str
-
-    # the client's face
-    def parse(self, body: bytes, headers: Headers = ()) -> ChatRequest:
-        """Raises `BackendError` (REQUEST, status, param) with one clear sentence."""
-        ...
-
-    def encoder(self, request: ChatRequest, *, id: str, created: int) -> StreamEncoder:
-        """`id` and `created` are used when no cloud gave its own in `Started`."""
-        ...
-
-    def encode_whole(self, request: ChatRequest, events: Sequence[Event], *, id: str, created: int) -> bytes:
-        """All events of one answer to one body; a cloud's own body of this dialect, byte for byte, if that is
-        where they came from."""
-        ...
-
-    def encode_error(self, error: BackendError) -> Reply:
-        """The error as a whole HTTP answer in this dialect; `error.reply` as it is if it is of this dialect."""
-        ...
-
-    # the cloud's face
-    path: str
-    """Where this dialect's chat requests are posted, relative to the upstream's base URL."""
-
-    def render(self, request: ChatRequest, model: str) -> bytes:
-        """The body for a cloud. The client's own bytes if nothing has to change; else only what has to."""
-        ...
-
-    def decoder(self) -> StreamDecoder: ...
-
-    def decode_whole(self, body: bytes) -> list[Event]:
-        """A whole answer to its events, the first with all the bytes as its wire. Raises BROKEN if it is none."""
-        ...
-
-    def decode_error(self, status: int, headers: Headers, body: bytes) -> BackendError:
-        """What a status other than 200 means for us (WIRE facts: code, then type, then phrase, then status)."""
-        ...

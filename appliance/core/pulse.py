@@ -42,7 +42,8 @@ class Limits:
 
 def takes_long(request: ChatRequest) -> bool:
     """Will a cloud think before its first word, or read for long?"""
-    return len(request.raw) > LONG_READ or any(name in request.fields for name in THINKING)
+    thinks = request.effort != "none" and any(name in request.fields for name in THINKING)
+    return thinks or len(request.raw) > LONG_READ
 
 
 def nobody(leg: str, kind: Kind, seconds: float) -> None:

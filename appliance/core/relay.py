@@ -33,18 +33,11 @@ from appliance.core.chat import (
     Event,
     Fault,
     Finish,
-    Message,
-    Opaque,
-    Reasoning,
-    ReasoningDelta,
     Started,
     Takeover,
-    Text,
-    TextDelta,
-    ToolCallDelta,
-    ToolCallStart,
     carries_content,
 )
+from appliance.core.given import Given
 from appliance.core.pulse import Heard, Limits, Pulse, nobody, takes_long
 from appliance.core.route import Leg
 from appliance.core.suspicion import Suspicion
@@ -119,9 +112,7 @@ class Relay:
         self._leg_has_content = False
         self._held: list[Event] = []  # what waits: for the first content, or for the end of a whole answer
         self._content = False  # there is something that a next leg has to go on from
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._continuable = request.n == 1
+        self._given = Given(request.n)
         self._started = False
         self._seen: set[int] = set()  # choices, by number
         self._ended: set[int] = set()
@@ -154,17 +145,17 @@ class Relay:
     @property
     def continuable(self) -> bool:
         """Could somebody else go on with what there is?"""
-        return self._continuable
+        return self._given.continuable
 
     def standby(self) -> ChatRequest | None:
         """What the box would be asked if the running leg failed now; ``None`` if nobody would ask it, or if it could
         not go on from what there is."""
         if self._leg is None or self._leg.local or self._request.n != 1:
             return None
-        if not any(leg.local for leg in self._waiting) or (self._content and not self._continuable):
+        if not any(leg.local for leg in self._waiting) or (self._content and not self._given.continuable):
             return None
         request = self._for_the_box(self._request)
-        return request.continuing(self._committed()) if self._content and request.stream else request
+        return request.continuing(self._given.message()) if self._content and request.stream else request
 
     # -------------------------------------------------------------------------------------------- what came
 
@@ -208,7 +199,7 @@ class Relay:
         self._errors.append((self._leg, error))
         self._cut = error.fault.value
         crashed = error.fault is Fault.CRASHED
-        if not (self._content and (self._request.stream or (crashed and self._continuable))):
+        if not (self._content and (self._request.stream or (crashed and self._given.continuable))):
             self._forget()
         if crashed:
             self._deaths += 1
@@ -262,7 +253,7 @@ class Relay:
         source = self._leg
         while self._waiting:
             leg = self._waiting.pop(0)
-            if self._content and not (self._continuable and leg.continues):
+            if self._content and not (self._given.continuable and leg.continues):
                 continue
             breaker = self._breakers.get(leg.name)
             leave = breaker.begin(now) if breaker else None
@@ -271,7 +262,8 @@ class Relay:
                 self.fallback = self.fallback or SKIPPED
                 continue
             return self._enter(leg, leave, source, now)
-        return [Done(verdict(self._errors, stands_in=self._stands_in, stuck=self._content and not self._continuable))]
+        stuck = self._content and not self._given.continuable
+        return [Done(verdict(self._errors, stands_in=self._stands_in, stuck=stuck))]
 
     def _enter(self, leg: Leg, leave: Pass | None, source: Leg | None, now: float) -> list[Action]:
         self._leg, self._pass, self._running = leg, leave, True
@@ -287,9 +279,9 @@ class Relay:
         if self._content:
             assert source is not None
             if leg.name != source.name:
-                after = sum(map(len, self._text)) + sum(map(len, self._reasoning))
+                after = self._given.characters
                 self._held.append(Takeover(source=source.name, target=leg.name, after=after, reason=self._cut))
-            request = request.continuing(self._committed())
+            request = request.continuing(self._given.message())
             if request.stream and self._held:
                 actions.append(self._release())
         breaker = self._breakers.get(leg.name)
@@ -317,42 +309,21 @@ class Relay:
 
     def _note(self, event: Event) -> None:
         """Keep account of what the client will have."""
-        match event:
-            case TextDelta(text=text):
-                self._text.append(text)
-                self._leg_characters += len(text)
-            case ReasoningDelta(text=text):
-                self._reasoning.append(text)
-                self._leg_characters += len(text)
-            case ToolCallStart() | ToolCallDelta() | Opaque(content=True):
-                self._continuable = False
-            case Finish(choice=choice):
-                self._ended.add(choice)
-            case _:
-                pass
-        if carries_content(event):
-            choice = getattr(event, "choice", 0)
+        self._leg_characters += self._given.note(event)
+        if isinstance(event, Finish):
+            self._ended.add(event.choice)
+        elif carries_content(event):
             self._leg_has_content = True
-            self._seen.add(choice)
-            self._continuable = self._continuable and choice == 0
+            self._seen.add(getattr(event, "choice", 0))
 
     def _forget(self) -> None:
         """Nothing of it has gone out: the next leg answers from the start."""
         self._held.clear()
-        self._text.clear()
-        self._reasoning.clear()
+        self._given.clear()
         self._seen.clear()
         self._ended.clear()
         self._left_out.clear()
         self._content = self._started = False
-        self._continuable = self._request.n == 1
-
-    def _committed(self) -> Message:
-        parts: list[Reasoning | Text] = []
-        if self._reasoning:
-            parts.append(Reasoning("".join(self._reasoning)))
-        parts.append(Text("".join(self._text)))
-        return Message(role="assistant", parts=tuple(parts))
 
     def _ended_empty(self, finish: Finish) -> bool:
         """An empty 200 is a failure of a cloud's; the box, and a leg that goes on, may stop at once."""

@@ -5,15 +5,17 @@ Rules of this file:
 1. The model named ``local`` is always the box, and so is a request routed to it.
 2. An upstream is offered the requests whose model its patterns or its aliases match, in the order of the
    configuration; the box comes last, unless the caller asked for clouds only.
-3. With no upstream at all the box answers, whatever the model is called. With upstreams, a model that none of
+3. An upstream of another dialect is left out if something of the request that matters cannot be said in it. If
+   that leaves none, the caller is told which field it was.
+4. With no upstream at all the box answers, whatever the model is called. With upstreams, a model that none of
    them wants is a 404 that names the models there are.
-4. A request made *to the box* that needs what the box does not offer is the caller's 400; as a fallback the box
+5. A request made *to the box* that needs what the box does not offer is the caller's 400; as a fallback the box
    does what it can, and says what it left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -27,11 +29,19 @@ FIELDS = {"json": "response_format", "audio": "modalities", "images": "messages"
 """Where in a request a need is written, if not under its own name."""
 
 
+def _nothing(_: ChatRequest) -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """One upstream as the routing table knows it."""
+    """One upstream as the routing table knows it. `objection` names the field of a request of another dialect that
+    cannot be said in this one's; `client_key`: it takes the caller's own credential, which others do not have."""
 
     name: str
+    dialect: str = "openai"
+    objection: Callable[[ChatRequest], str | None] = _nothing
+    client_key: bool = False
     models: tuple[str, ...] = ("*",)
     aliases: tuple[tuple[str, str], ...] = ()
     prefill: bool = False
@@ -79,11 +89,20 @@ def legs(request: ChatRequest, upstreams: Sequence[Offer], *, wish: str = "auto"
     if wish == LOCAL or request.model == LOCAL or (not upstreams and wish == "auto"):
         _refuse_what_the_box_cannot_do(request, box)
         return (box,)
-    clouds = tuple(
-        Leg(name=offer.name, model=model, continues=offer.prefill)
+    willing = [
+        (offer, model)
         for offer in upstreams
         if wish in ("auto", "cloud", offer.name) and (model := offer.resolve(request.model)) is not None
+    ]
+    objections = [_objection(request, offer) for offer, _ in willing]
+    clouds = tuple(
+        Leg(name=offer.name, model=model, continues=offer.prefill)
+        for (offer, model), objection in zip(willing, objections, strict=True)
+        if objection is None
     )
+    if willing and not clouds:
+        assert objections[0] is not None
+        raise objections[0]
     if not clouds:
         raise BackendError(
             Fault.REQUEST, _nobody_has(request.model, upstreams, wish), status=404, code="model_not_found"
@@ -103,6 +122,21 @@ def models(upstreams: Sequence[Offer]) -> tuple[str, ...]:
 def concrete(name: str) -> bool:
     """Is it one model's name, and not a pattern for several?"""
     return not any(sign in name for sign in "*?[")
+
+
+def _objection(request: ChatRequest, offer: Offer) -> BackendError | None:
+    """Why this upstream cannot be asked, though it is offered the model."""
+    if offer.dialect == request.dialect:
+        return None
+    spoken = f"{offer.name} speaks the {offer.dialect} dialect"
+    if offer.client_key:
+        sentence = f"{spoken} and takes the caller's own credential there; call it in its own dialect."
+        return BackendError(Fault.REQUEST, sentence, status=400, param="model")
+    field = request.foreign[0] if request.foreign else offer.objection(request)
+    if field is None:
+        return None
+    sentence = f"{field} cannot be translated: {spoken}; leave it out, or ask for a model of an upstream of this one."
+    return BackendError(Fault.REQUEST, sentence, status=400, param=field)
 
 
 def _refuse_what_the_box_cannot_do(request: ChatRequest, box: Leg) -> None:

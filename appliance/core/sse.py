@@ -21,6 +21,8 @@ BOM = b"\xef\xbb\xbf"
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
+NAMED = 4
+"""Lines of an event with a name and one data line, with the two empty ones that the last line ends leave."""
 _SILENT_FIELDS = frozenset((b"id", b"retry"))
 
 
@@ -116,6 +118,11 @@ class SseParser:
             data = block[6:].rstrip(b"\r\n")
             if b"\n" not in data and not (self._carriage and b"\r" in data):
                 return [SseEvent(raw, data)]
+        # And the one Anthropic sends: its name, and one data line.
+        elif block[:7] == b"event: " and not self._carriage:
+            lines = block.split(b"\n")
+            if len(lines) == NAMED and lines[1][:6] == b"data: ":
+                return [SseEvent(raw, lines[1][6:], lines[0][7:].decode("utf-8", "replace"))]
         return _fields(raw, block)
 
 

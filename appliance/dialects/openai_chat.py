@@ -5,20 +5,25 @@ Rules of this file:
 1. Bytes of this dialect go on as they came, until somebody else takes over. From then on every chunk is ours, under
    the id, the time and the model's name that the client has seen first.
 2. To the client it is one answer: one role, one `finish_reason` for each choice, one `[DONE]`.
-3. Token counts go to who asked for them. Those we write go out at the end, behind every `finish_reason`.
-4. After an error nothing follows, and no end is pretended.
+3. Token counts go to who asked for them. Those we write go out at the end, behind every `finish_reason`. After a
+   takeover the input is what the first leg said it was: that is what the client sent.
+4. What has no place here but words of its own (another dialect's `Opaque.text`) is content. A call's arguments are
+   JSON here even if there are none, and its id is one that every cloud takes back.
+5. After an error nothing follows, and no end is pretended.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from appliance.core import sse
 from appliance.core.chat import (
     BackendError,
+    BlockStart,
+    BlockStop,
     ChatRequest,
     Degraded,
     Event,
@@ -29,16 +34,19 @@ from appliance.core.chat import (
     ReasoningDelta,
     Reply,
     Started,
-    StreamDecoder,
-    StreamEncoder,
     Takeover,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
     Usage,
 )
-from appliance.dialects import fields, openai_chat_in, openai_chat_out, openai_errors
+from appliance.core.seams import PLAIN, Quirks, StreamDecoder, StreamEncoder
+from appliance.dialects import fields, openai_chat_body, openai_chat_in, openai_chat_out, openai_errors
+from appliance.dialects.ids import fitting_id
 from appliance.dialects.openai_chat_out import DONE, NAME
+
+NO_ARGUMENTS = "{}"
+_NUMBERED = (b"id:", b"retry:")
 
 
 class ChatEncoder:
@@ -56,17 +64,21 @@ class ChatEncoder:
         self._started = False
         self._ours = False  # somebody took over: no wire passes any more
         self._passing = False  # the bytes of the last wire went on, so the events without bytes are in them
+        self._calls: dict[tuple[int, int], bool] = {}  # by choice and index: has it arguments?
+        self._first: Usage | None = None  # what a leg that did not end had counted
         self._usage: Usage | None = None
         self._counted = False
         self._done = False
+        self._numbered = False  # the cloud gives its events ids
 
     def encode(self, events: Sequence[Event]) -> bytes:
         """The bytes for `events`, whole chunks only."""
         return b"".join(self._one(event) for event in events)
 
     def keepalive(self) -> bytes:
-        """A comment, which every reader of event streams skips."""
-        return sse.comment("keep-alive")
+        """A comment, which every reader of event streams skips; but the official SDK stumbles over one that stands by
+        itself once there has been an `id:` line, and then gets a chunk that says nothing."""
+        return self._delta(0, {}) if self._numbered else sse.comment("keep-alive")
 
     def close(self) -> bytes:
         """The token counts, if they are ours to say, and the end mark."""
@@ -91,6 +103,8 @@ class ChatEncoder:
             self._passing = not self._ours
         if self._passing and wire is not None:
             self._note(event, wire.data)
+            if wire.data and (wire.data.startswith(_NUMBERED) or b"\nid:" in wire.data or b"\nretry:" in wire.data):
+                self._numbered = True
             return wire.data
         return self._made(event)
 
@@ -101,7 +115,11 @@ class ChatEncoder:
         elif isinstance(event, Finish):
             self._finished.add(event.choice)
         elif isinstance(event, Usage):
-            self._counted = True
+            self._usage, self._counted = event, True
+        elif isinstance(event, ToolCallStart):
+            self._calls[event.choice, event.index] = False
+        elif isinstance(event, ToolCallDelta):
+            self._calls[event.choice, event.index] = True
         elif isinstance(event, Opaque):
             self._done = self._done or _is_done(data)
             return
@@ -125,38 +143,54 @@ class ChatEncoder:
             case ReasoningDelta():
                 return self._delta(event.choice, {"reasoning_content": event.text}) if event.text else b""
             case ToolCallStart():
-                function = {"name": event.name, "arguments": ""}
-                call = {"index": event.index, "id": event.id, "type": "function", "function": function}
+                self._calls[event.choice, event.index] = False
+                call = {"index": event.index, **_call(event, self._id)}
                 return self._delta(event.choice, {"tool_calls": [call]})
             case ToolCallDelta():
-                piece = {"index": event.index, "function": {"arguments": event.arguments}}
-                return self._delta(event.choice, {"tool_calls": [piece]}) if event.arguments else b""
+                return self._arguments(event.choice, event.index, event.arguments) if event.arguments else b""
             case Finish():
-                if event.choice in self._finished:
-                    return b""
-                self._finished.add(event.choice)
-                return self._delta(event.choice, {}, _reason(event))
+                return self._end(event)
             case Usage():
-                self._usage = event
+                self._usage = _counted_on(self._first, event)
                 return b""
             case Takeover():
                 return self._taken(event)
             case Opaque():
                 return self._adopted(event)
-            case Opened() | Degraded():
+            case Opened() | Degraded() | BlockStart() | BlockStop():
                 return b""
 
     def _taken(self, event: Takeover) -> bytes:
         # Before anything has begun the next leg is simply the first, and its own bytes may pass.
-        self._ours = self._ours or self._started
+        if self._started:
+            self._ours = True
+            self._first, self._counted = self._usage, False
+        if self._numbered:
+            return b""
         return sse.comment(
             f"appliance takeover {event.source}->{event.target} after={event.after} reason={event.reason}"
         )
 
-    def _adopted(self, event: Opaque) -> bytes:
-        """A chunk of the second leg that we have no word for, under the names of the first."""
-        if event.wire is None or event.wire.dialect != NAME or not event.content or not event.wire.data:
+    def _end(self, event: Finish) -> bytes:
+        if event.choice in self._finished:
             return b""
+        self._finished.add(event.choice)
+        calls = [index for choice, index in self._calls if choice == event.choice]
+        reason = _reason(event, calls=bool(calls))
+        # A call without arguments is "{}" here, and silence elsewhere.
+        bare = [index for index in calls if not self._calls[event.choice, index] and reason == "tool_calls"]
+        owed = b"".join(self._arguments(event.choice, index, NO_ARGUMENTS) for index in bare)
+        return owed + self._delta(event.choice, {}, reason)
+
+    def _arguments(self, choice: int, index: int, text: str) -> bytes:
+        self._calls[choice, index] = True
+        return self._delta(choice, {"tool_calls": [{"index": index, "function": {"arguments": text}}]})
+
+    def _adopted(self, event: Opaque) -> bytes:
+        """A chunk of the second leg that we have no word for, under the names of the first; of another dialect, or
+        without its bytes, what may be shown of it."""
+        if event.wire is None or event.wire.dialect != NAME or not event.content or not event.wire.data:
+            return self._delta(0, {_place(event): event.text}) if event.text else b""
         found = sse.SseParser().feed(event.wire.data)
         chunk = json.loads(found[0].data or b"null")
         if not isinstance(chunk, dict):
@@ -188,18 +222,48 @@ def _is_done(data: bytes) -> bool:
     return DONE in data and data.removeprefix(b"data:").strip() == DONE
 
 
-def _reason(finish: Finish) -> str:
-    """OpenAI has no word for "other"."""
+def _reason(finish: Finish, *, calls: bool) -> str:
+    """OpenAI has no word for "other", and says "tool_calls" whenever calls were made."""
+    if calls and finish.reason in ("stop", "other"):
+        return "tool_calls"
     return "stop" if finish.reason == "other" else finish.reason
 
 
+def _call(event: ToolCallStart, answer: str) -> dict[str, Any]:
+    # What has a space in it fits nowhere, so it becomes a hash, another one for each call of each answer.
+    identity = fitting_id(event.id or f"{answer} {event.choice} {event.index}", "openai")
+    return {"id": identity, "type": "function", "function": {"name": event.name, "arguments": ""}}
+
+
+def _place(event: Opaque) -> str:
+    """Where the words of something that we do not know stand: what this dialect has words for, we take apart, but for
+    a refusal."""
+    return "refusal" if event.wire is not None and event.wire.dialect == NAME else "content"
+
+
+def _counted_on(first: Usage | None, last: Usage) -> Usage:
+    """The tokens of an answer in two legs: the input as the first was sent it; the last one's output is the total."""
+    if first is None or not first.prompt_tokens:
+        return last
+    return replace(
+        last,
+        prompt_tokens=first.prompt_tokens,
+        cached_tokens=first.cached_tokens,
+        cache_written_tokens=first.cache_written_tokens,
+    )
+
+
 def _usage(usage: Usage) -> dict[str, Any]:
-    return {
+    written: dict[str, Any] = {"cache_write_tokens": usage.cache_written_tokens} if usage.cache_written_tokens else {}
+    counted = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, **written},
     }
+    if usage.reasoning_tokens:
+        counted["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return counted
 
 
 # ---------------------------------------------------------------------------------------------- whole answers
@@ -210,18 +274,26 @@ class _Choice:
     """One answer, as far as its events were read."""
 
     text: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     calls: dict[int, dict[str, Any]] = field(default_factory=dict)
-    reason: str | None = None
+    finish: Finish | None = None
 
     def written(self, index: int) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self.text), "refusal": None}
+        if self.refusal:
+            message["content"] = message["content"] or None
+            message["refusal"] = "".join(self.refusal)
+        reason = _reason(self.finish, calls=bool(self.calls)) if self.finish else None
         if self.reasoning:
             message["reasoning_content"] = "".join(self.reasoning)
         if self.calls:
             message["content"] = message["content"] or None
             message["tool_calls"] = [self.calls[at] for at in sorted(self.calls)]
-        return {"index": index, "message": message, "logprobs": None, "finish_reason": self.reason}
+            if reason == "tool_calls":
+                for call in self.calls.values():
+                    call["function"]["arguments"] = call["function"]["arguments"] or NO_ARGUMENTS
+        return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
 
 
 def _whole_body(events: Iterable[Event]) -> bytes | None:
@@ -245,24 +317,28 @@ def encode_whole(request: ChatRequest, events: Sequence[Event], *, id: str, crea
     body = _whole_body(events)
     if body is not None:
         return body
-    started: Started | None = None
+    named = next((event for event in events if isinstance(event, Started)), None)
+    answer_id = (named and named.id) or id
+    first: Usage | None = None
     usage: Usage | None = None
     choices = {0: _Choice()}
     for event in events:
         match event:
-            case Started():
-                started = started or event
             case Usage():
-                usage = event
-            case Opened() | Takeover() | Degraded() | Opaque():
+                usage = _counted_on(first, event)
+            case Takeover():
+                first = usage
+            case Started() | Opened() | Degraded() | BlockStart() | BlockStop():
                 pass
+            case Opaque():
+                _add(choices[0], event, answer_id)
             case _:
-                _add(choices.setdefault(event.choice, _Choice()), event)
+                _add(choices.setdefault(event.choice, _Choice()), event, answer_id)
     answer: dict[str, Any] = {
-        "id": (started and started.id) or id,
+        "id": answer_id,
         "object": "chat.completion",
-        "created": (started and started.created) or created,
-        "model": (started and started.model) or request.model,
+        "created": (named and named.created) or created,
+        "model": (named and named.model) or request.model,
         "choices": [choices[index].written(index) for index in sorted(choices)],
     }
     if usage is not None:
@@ -270,19 +346,23 @@ def encode_whole(request: ChatRequest, events: Sequence[Event], *, id: str, crea
     return fields.compact(answer)
 
 
-def _add(choice: _Choice, event: TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | Finish) -> None:
+def _add(
+    choice: _Choice, event: TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | Opaque | Finish, answer: str
+) -> None:
     match event:
         case TextDelta():
             choice.text.append(event.text)
         case ReasoningDelta():
             choice.reasoning.append(event.text)
         case ToolCallStart():
-            function = {"name": event.name, "arguments": ""}
-            choice.calls[event.index] = {"id": event.id, "type": "function", "function": function}
+            choice.calls[event.index] = _call(event, answer)
         case ToolCallDelta():
             choice.calls[event.index]["function"]["arguments"] += event.arguments
+        case Opaque():
+            if event.text:
+                (choice.refusal if _place(event) == "refusal" else choice.text).append(event.text)
         case Finish():
-            choice.reason = choice.reason or _reason(event)
+            choice.finish = choice.finish or event
 
 
 # --------------------------------------------------------------------------------------------------- the seam
@@ -292,7 +372,11 @@ class OpenAIChat:
     """The dialect as one value; see `Dialect`."""
 
     name = NAME
+    id_prefix = "chatcmpl-"
     path = "chat/completions"
+    models_path = "models"
+    key_header = "authorization"
+    said_anyway: Headers = ()
 
     def parse(self, body: bytes, headers: Headers = ()) -> ChatRequest:
         return openai_chat_in.parse(body, headers)
@@ -303,11 +387,14 @@ class OpenAIChat:
     def encode_whole(self, request: ChatRequest, events: Sequence[Event], *, id: str, created: int) -> bytes:
         return encode_whole(request, events, id=id, created=created)
 
-    def encode_error(self, error: BackendError) -> Reply:
+    def encode_error(self, error: BackendError, *, id: str = "") -> Reply:
         return openai_errors.encode_error(error)
 
-    def render(self, request: ChatRequest, model: str) -> bytes:
-        return openai_chat_in.render(request, model)
+    def objection(self, request: ChatRequest) -> str | None:
+        return openai_chat_body.objection(request)
+
+    def render(self, request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> bytes:
+        return openai_chat_body.render(request, model, quirks)
 
     def decoder(self) -> StreamDecoder:
         return openai_chat_out.ChatDecoder()

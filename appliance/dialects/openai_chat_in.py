@@ -1,34 +1,35 @@
-"""What does a body of OpenAI's chat completions ask for, and how is it written for a cloud?
+"""What does a body of OpenAI's chat completions ask for?
 
 Rules of this file:
 
 1. Reading is strict about what we act on and blind to the rest: an unknown field travels on in `raw` and `fields`.
 2. An explicit null is an absent field.
-3. A cloud of this dialect gets the client's own bytes. If only the model goes by another name there, only the bytes
-   of its value change. A body is written anew only when something else has to change.
+3. What clouds of other dialects cannot be told is noted on the way: `foreign` is no mistake here, only there.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Literal
 
 from appliance.core.chat import (
     ChatRequest,
+    Foreign,
     Headers,
     Image,
+    JsonFormat,
     Message,
     Part,
     Reasoning,
     Role,
     Sampling,
     Text,
+    Tool,
     ToolCall,
+    ToolChoice,
     ToolResult,
 )
-from appliance.dialects import fields
+from appliance.dialects import fields, openai_chat_fields
 from appliance.dialects.fields import at, refusal, wrong
 
 NAME = "openai"
@@ -45,6 +46,21 @@ ROLES: dict[str, Role] = {
 PART_NEEDS = {"image_url": "images", "input_audio": "audio", "audio": "audio", "file": "file"}
 SEEDS = 2**63
 
+CHOICES: dict[str, Literal["auto", "none", "required"]] = {
+    "auto": "auto",
+    "none": "none",
+    "required": "required",
+    "any": "required",  # Mistral's word
+}
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was met on the way through a body."""
+
+    needs: set[str] = field(default_factory=set)
+    foreign: list[str] = field(default_factory=list)
+
 
 # --------------------------------------------------------------------------------------------------- reading
 
@@ -55,13 +71,16 @@ def parse(body: bytes, headers: Headers = ()) -> ChatRequest:
     model = fields.string(found, "model")
     if not model:
         raise refusal("model", "model is missing; name the model that should answer.")
-    needs: set[str] = set()
-    messages = _messages(found, needs)
+    seen = _Seen()
+    messages = _messages(found, seen)
     choices = fields.integer(found, "n", low=1, high=128) or 1
     if choices > 1:
-        needs.add("n")
-    _tools(found, needs)
-    _format(found, needs)
+        seen.needs.add("n")
+    tools = _tools(found, seen)
+    choice = _choice(found, seen)
+    form = _format(found, seen)
+    _logprobs(found, seen)
+    user = found.get("safety_identifier") or found.get("user")
     stream_options = fields.mapping(found, "stream_options") or {}
     longest = fields.integer(found, "max_tokens", low=1)
     return ChatRequest(
@@ -74,28 +93,38 @@ def parse(body: bytes, headers: Headers = ()) -> ChatRequest:
         stop=_stop(found),
         sampling=_sampling(found),
         n=choices,
-        needs=frozenset(needs),
+        tools=tools,
+        tool_choice=choice,
+        parallel_tools=fields.flag(found, "parallel_tool_calls"),
+        format=form,
+        effort=openai_chat_fields.effort(found),
+        user=user if isinstance(user, str) and user else None,
+        needs=frozenset(seen.needs),
+        foreign=(*seen.foreign, *openai_chat_fields.foreign(found)),
+        unsaid=openai_chat_fields.unsaid(found),
         raw=body,
         fields=found,
         headers=headers,
     )
 
 
-def _messages(found: fields.Object, needs: set[str]) -> tuple[Message, ...]:
+def _messages(found: fields.Object, seen: _Seen) -> tuple[Message, ...]:
     given = fields.objects(found, "messages")
     if not given:
         raise refusal("messages", "messages is missing or empty; send at least one message.")
-    return tuple(_message(item, at("messages", index), needs) for index, item in enumerate(given))
+    return tuple(_message(item, at("messages", index), seen) for index, item in enumerate(given))
 
 
-def _message(item: fields.Object, path: str, needs: set[str]) -> Message:
+def _message(item: fields.Object, path: str, seen: _Seen) -> Message:
     named = fields.string(item, "role", path)
     role = ROLES.get(named or "")
     if role is None:
         what = "is missing" if named is None else "is unknown"
         raise refusal(at(path, "role"), f"{at(path, 'role')} {what}; it must be one of {', '.join(ROLES)}.")
-    parts = _content(item, path, needs)
+    parts = _content(item, path, seen)
     if role == "tool":
+        if named == "function":
+            seen.foreign.append(at(path, "role"))
         # The old functions were answered by name, not by id.
         key = "name" if named == "function" else "tool_call_id"
         identity = fields.string(item, key, path)
@@ -106,14 +135,17 @@ def _message(item: fields.Object, path: str, needs: set[str]) -> Message:
         return Message(role=role, parts=(ToolResult(id=identity, text=text), *others))
     if role == "assistant":
         thought = fields.string(item, "reasoning_content", path)
-        calls = _calls(item, path)
-        parts = ((Reasoning(thought),) if thought else ()) + parts + calls
+        refused = fields.string(item, "refusal", path)
+        if item.get("audio") is not None:
+            seen.foreign.append(at(path, "audio"))
+        said = (*parts, Text(refused)) if refused else parts
+        parts = (*((Reasoning(thought),) if thought else ()), *said, *_calls(item, path, seen))
     elif item.get("content") is None:
         raise refusal(at(path, "content"), f"{at(path, 'content')} is missing; send a string or a list of parts.")
     return Message(role=role, parts=parts)
 
 
-def _content(item: fields.Object, path: str, needs: set[str]) -> tuple[Part, ...]:
+def _content(item: fields.Object, path: str, seen: _Seen) -> tuple[Part, ...]:
     content, path = item.get("content"), at(path, "content")
     if content is None:
         return ()
@@ -137,9 +169,12 @@ def _content(item: fields.Object, path: str, needs: set[str]) -> tuple[Part, ...
                 )
             parts.append(Text(text))
             continue
-        needs.add(PART_NEEDS.get(named, named))
+        seen.needs.add(PART_NEEDS.get(named, named))
         if named == "image_url":
             parts.append(_image(part, where))
+        else:
+            parts.append(Foreign(named))
+            seen.foreign.append(where)
     return tuple(parts)
 
 
@@ -153,17 +188,19 @@ def _image(part: fields.Object, path: str) -> Image:
     return Image(url)
 
 
-def _calls(item: fields.Object, path: str) -> tuple[ToolCall, ...]:
+def _calls(item: fields.Object, path: str, seen: _Seen) -> tuple[ToolCall, ...]:
     calls = []
     for index, call in enumerate(fields.objects(item, "tool_calls", path)):
         where = at(at(path, "tool_calls"), index)
         if (custom := fields.mapping(call, "custom", where)) is not None:
             body, text, where_body = custom, "input", at(where, "custom")
+            seen.foreign.append(where)  # its input is text, not arguments
         else:
             body, text, where_body = fields.mapping(call, "function", where) or {}, "arguments", at(where, "function")
         calls.append(_call(fields.string(call, "id", where) or "", body, text, where_body))
     if (old := fields.mapping(item, "function_call", path)) is not None:
         calls.append(_call("", old, "arguments", at(path, "function_call")))
+        seen.foreign.append(at(path, "function_call"))
     return tuple(calls)
 
 
@@ -216,163 +253,79 @@ def _biases(found: fields.Object) -> tuple[tuple[int, float], ...]:
     return tuple(biases)
 
 
-def _tools(found: fields.Object, needs: set[str]) -> None:
+def _tools(found: fields.Object, seen: _Seen) -> tuple[Tool, ...]:
+    tools = []
     for index, tool in enumerate(fields.objects(found, "tools")):
         path = at("tools", index)
-        needs.add("tools")
-        if fields.string(tool, "type", path) in (None, "function"):
-            function = fields.mapping(tool, "function", path)
-            if function is None or not fields.string(function, "name", at(path, "function")):
-                where = at(path, "function.name")
-                raise refusal(where, f"{where} is missing; a tool needs a name.")
+        seen.needs.add("tools")
+        if fields.string(tool, "type", path) not in (None, "function"):
+            seen.foreign.append(path)
+            continue
+        path = at(path, "function")
+        function = fields.mapping(tool, "function", at("tools", index)) or {}
+        name = fields.string(function, "name", path)
+        if not name:
+            raise refusal(at(path, "name"), f"{at(path, 'name')} is missing; a tool needs a name.")
+        schema, described, strict = function.get("parameters"), function.get("description"), function.get("strict")
+        if schema is not None and not isinstance(schema, dict):
+            seen.foreign.append(at(path, "parameters"))  # some clouds take even that
+            schema = None
+        tools.append(
+            Tool(
+                name=name,
+                description=described if isinstance(described, str) else "",
+                parameters=schema or {},
+                strict=strict if isinstance(strict, bool) else None,
+            )
+        )
     if fields.objects(found, "functions"):
-        needs.add("tools")
-    choice = found.get("tool_choice")
-    if choice is not None and not isinstance(choice, str | dict):
-        raise wrong("tool_choice", "a string or an object", choice)
+        seen.needs.add("tools")
+    return tuple(tools)
 
 
-def _format(found: fields.Object, needs: set[str]) -> None:
+def _choice(found: fields.Object, seen: _Seen) -> ToolChoice | None:
+    given = found.get("tool_choice")
+    if given is None:
+        return None
+    if isinstance(given, str):
+        if (kind := CHOICES.get(given)) is not None:
+            return ToolChoice(kind)
+    elif isinstance(given, dict):
+        function = given.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
+        if isinstance(name, str) and given.get("type") in (None, "function"):
+            return ToolChoice("named", name)
+    else:
+        raise wrong("tool_choice", "a string or an object", given)
+    seen.foreign.append("tool_choice")
+    return None
+
+
+def _format(found: fields.Object, seen: _Seen) -> JsonFormat | None:
     wanted = fields.mapping(found, "response_format") or {}
-    if fields.string(wanted, "type", "response_format") not in (None, "text"):
-        needs.add("json")
+    named = fields.string(wanted, "type", "response_format")
+    if named in (None, "text"):
+        return None
+    seen.needs.add("json")
+    # llama.cpp takes a schema with "json_object" too.
+    described = wanted.get("json_schema") if named == "json_schema" else wanted
+    if named in ("json_schema", "json_object") and isinstance(described, dict):
+        schema, name, strict = described.get("schema"), described.get("name"), described.get("strict")
+        if schema is None or isinstance(schema, dict):
+            return JsonFormat(
+                schema=schema,
+                name=name if isinstance(name, str) else "",
+                strict=strict if isinstance(strict, bool) else None,
+            )
+    seen.foreign.append("response_format")
+    return None
+
+
+def _logprobs(found: fields.Object, seen: _Seen) -> None:
     logprobs = found.get("logprobs")
     if logprobs is not None and not isinstance(logprobs, bool):
         raise wrong("logprobs", "true or false", logprobs)
     if logprobs or fields.integer(found, "top_logprobs", low=0):
-        needs.add("logprobs")
+        seen.needs.add("logprobs")
     if "audio" in (fields.sequence(found, "modalities") or []):
-        needs.add("audio")
-
-
-# --------------------------------------------------------------------------------------------------- writing
-
-
-def render(request: ChatRequest, model: str) -> bytes:
-    """The body that asks a cloud of this dialect for `request`, under the name the cloud has for the model."""
-    if request.dialect != NAME or not request.raw:
-        return fields.compact(_built(request, model))
-    changes = _changes(request)
-    if request.committed is None and not changes:
-        return request.raw if request.fields.get("model") == model else with_model(request.raw, model)
-    body = {**request.fields, **changes, "model": model}
-    if body.get("stream_options") is None:
-        body.pop("stream_options", None)
-    if request.committed is not None:
-        body["messages"] = [*request.fields["messages"], _written(request.committed)]
-    return fields.compact(body)
-
-
-def with_model(raw: bytes, model: str) -> bytes:
-    """`raw` with another value for the top-level key "model", and every other byte as it was."""
-    text = raw.decode()
-    spans = _values(text, "model")
-    value = json.dumps(model)
-    pieces = []
-    done = 0
-    for start, end in spans:
-        pieces += [text[done:start], value]
-        done = end
-    return "".join([*pieces, text[done:]]).encode()
-
-
-_DECODER = json.JSONDecoder()
-_SPACE = " \t\n\r"
-
-
-def _values(text: str, wanted: str) -> list[tuple[int, int]]:
-    """Where the values of a top-level key stand, all of them: readers disagree on which of two equal keys counts."""
-
-    def skip(index: int) -> int:
-        while text[index] in _SPACE:
-            index += 1
-        return index
-
-    spans = []
-    index = skip(skip(0) + 1)
-    while text[index] != "}":
-        key, index = _DECODER.raw_decode(text, index)
-        start = skip(skip(index) + 1)
-        _, end = _DECODER.raw_decode(text, start)
-        if key == wanted:
-            spans.append((start, end))
-        index = skip(end)
-        if text[index] == ",":
-            index = skip(index + 1)
-    return spans
-
-
-def _changes(request: ChatRequest) -> dict[str, Any]:
-    """The top-level fields in which `request` has moved away from what the client wrote."""
-    changes: dict[str, Any] = {}
-    given = request.fields
-    if request.stream != bool(given.get("stream")):
-        changes["stream"] = request.stream
-        changes["stream_options"] = {"include_usage": True} if request.stream else None
-    limit = given.get("max_completion_tokens") or given.get("max_tokens")
-    if request.max_tokens is not None and request.max_tokens != limit:
-        key = "max_tokens" if given.get("max_completion_tokens") is None else "max_completion_tokens"
-        changes[key] = request.max_tokens
-    return changes
-
-
-def _built(request: ChatRequest, model: str) -> dict[str, Any]:
-    """A body from the vocabulary alone: text, images, tool calls and sampling."""
-    turns = request.messages if request.committed is None else (*request.messages, request.committed)
-    body: dict[str, Any] = {"model": model, "messages": [written for turn in turns for written in _turns(turn)]}
-    if request.stream:
-        body["stream"] = True
-        body["stream_options"] = {"include_usage": True}  # a client of another dialect always wants the numbers
-    if request.max_tokens is not None:
-        body["max_tokens"] = request.max_tokens
-    if request.stop:
-        body["stop"] = list(request.stop)
-    if request.n > 1:
-        body["n"] = request.n
-    sampling = request.sampling
-    # Only what OpenAI itself knows: a strict cloud refuses the others, and a lenient one does without them.
-    for key in ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed"):
-        value = getattr(sampling, key)
-        if value is not None:
-            body[key] = value
-    if sampling.logit_bias:
-        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
-    return body
-
-
-def _turns(message: Message) -> list[dict[str, Any]]:
-    """One message of ours as OpenAI's: each tool result is a message of its own there."""
-    results: list[dict[str, Any]] = [
-        {"role": "tool", "tool_call_id": part.id, "content": part.text}
-        for part in message.parts
-        if isinstance(part, ToolResult)
-    ]
-    rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
-    if results and not rest:
-        return results
-    return [*results, _written(replace(message, parts=rest, role="user" if results else message.role))]
-
-
-def _written(message: Message) -> dict[str, Any]:
-    written: dict[str, Any] = {"role": message.role, "content": _content_of(message.parts)}
-    calls = [
-        {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
-        for part in message.parts
-        if isinstance(part, ToolCall)
-    ]
-    if calls:
-        written["tool_calls"] = calls
-        written["content"] = written["content"] or None
-    return written
-
-
-def _content_of(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
-    if not any(isinstance(part, Image) for part in parts):
-        return "".join(part.text for part in parts if isinstance(part, Text))
-    content: list[dict[str, Any]] = []
-    for part in parts:
-        if isinstance(part, Text):
-            content.append({"type": "text", "text": part.text})
-        elif isinstance(part, Image):
-            content.append({"type": "image_url", "image_url": {"url": part.url}})
-    return content
+        seen.needs.add("audio")

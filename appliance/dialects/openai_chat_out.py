@@ -61,7 +61,7 @@ class _Batch:
 
 
 # Keys of a delta or a message that we read. `reasoning_details` repeats `reasoning` with signatures (OpenRouter).
-_READ = frozenset(("role", "content", "reasoning_content", "reasoning", "tool_calls", "reasoning_details", "name"))
+_READ = frozenset("role content refusal reasoning_content reasoning tool_calls reasoning_details name".split())
 _NOTHING: tuple[object, ...] = (None, "", [], {}, False)
 
 
@@ -214,7 +214,16 @@ def _spoken(said: dict[str, Any], choice: int, calls: list[int], batch: _Batch) 
     if isinstance(text, str):
         if text:
             batch.events.append(TextDelta(text=text, choice=choice, wire=batch.wire()))
+    elif isinstance(text, list):
+        for part in text:
+            unknown = _part(part, choice, batch) or unknown
     elif text not in _NOTHING:
+        unknown = True
+    refused = said.get("refusal")
+    if refused and isinstance(refused, str):
+        # Not text: nobody is to go on with it. Who knows no refusals is shown it as text.
+        batch.events.append(Opaque(content=True, text=refused, wire=batch.wire()))
+    elif refused not in _NOTHING:
         unknown = True
     fragments = said.get("tool_calls")
     if fragments:
@@ -227,6 +236,23 @@ def _spoken(said: dict[str, Any], choice: int, calls: list[int], batch: _Batch) 
             unknown = True
     if unknown:
         batch.events.append(Opaque(content=True, wire=batch.wire()))
+
+
+def _part(part: Any, choice: int, batch: _Batch) -> bool:
+    """One of Mistral's parts, which thinks or says something. True if it is of a kind we have no word for."""
+    match part:
+        case {"type": "text", "text": str(text)}:
+            batch.events.append(TextDelta(text=text, choice=choice, wire=batch.wire()))
+        case {"type": "thinking", "thinking": [*thoughts]} if all(_is_text(thought) for thought in thoughts):
+            text = "".join(thought["text"] for thought in thoughts)
+            batch.events.append(ReasoningDelta(text=text, choice=choice, wire=batch.wire()))
+        case _:
+            return True
+    return False
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _call(fragment: Any, choice: int, calls: list[int], batch: _Batch) -> bool:
@@ -261,13 +287,16 @@ def _finish(reason: Any, choice: int, batch: _Batch) -> None:
 def _usage(found: Any, batch: _Batch) -> None:
     if not isinstance(found, dict):
         return
-    details = found.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    read, written = found.get("prompt_tokens_details"), found.get("completion_tokens_details")
+    read = read if isinstance(read, dict) else {}
+    written = written if isinstance(written, dict) else {}
     batch.events.append(
         Usage(
             prompt_tokens=_count(found.get("prompt_tokens")),
             completion_tokens=_count(found.get("completion_tokens")),
-            cached_tokens=_count(cached or found.get("prompt_cache_hit_tokens")),  # the latter is DeepSeek's
+            cached_tokens=_count(read.get("cached_tokens") or found.get("prompt_cache_hit_tokens")),  # DeepSeek's
+            cache_written_tokens=_count(read.get("cache_write_tokens")),
+            reasoning_tokens=_count(written.get("reasoning_tokens")),
             wire=batch.wire(),
         )
     )

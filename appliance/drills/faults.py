@@ -28,7 +28,8 @@ OUTCOMES: Mapping[Outcome, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class CloudFault:
-    """One way to fail. `act` is absent where nobody even opens the door; `reason` is what the box should call it."""
+    """One way to fail. `act` is absent where nobody even opens the door; `reason` is what the box should call it, and
+    `in_anthropic` what it should call it there, if that wire says more."""
 
     name: str
     says: str
@@ -36,6 +37,10 @@ class CloudFault:
     streamed: Outcome
     whole: Outcome
     reason: Fault | None = None
+    in_anthropic: Fault | None = None
+
+    def reason_in(self, api: str) -> Fault | None:
+        return (self.in_anthropic if api == "anthropic" else None) or self.reason
 
     @property
     def silent(self) -> bool:
@@ -54,13 +59,14 @@ async def _healthy(exchange: Exchange) -> None:
         await exchange.reply_whole()
         return
     await _to_the_finish(exchange)
-    await exchange.event(b"[DONE]")
+    await exchange.done()
     await exchange.end()
 
 
 async def _to_the_finish(exchange: Exchange) -> None:
     await exchange.open()
-    await exchange.put(b": drill\n\n")
+    if exchange.voice.greeting:
+        await exchange.put(exchange.voice.greeting)
     await exchange.role()
     await exchange.words()
     await exchange.finish()
@@ -80,62 +86,18 @@ async def _reset(exchange: Exchange) -> None:
 # --------------------------------------------------------------------------------------------- clear answers
 
 
-async def _server_error(exchange: Exchange) -> None:
-    message = "The server had an error while processing your request. Sorry about that!"
-    await exchange.refuse(500, type="server_error", code=None, message=message)
+def _refuses(name: str) -> Act:
+    """Each wire has its own words for it."""
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.refuse_as(name)
+
+    return act
 
 
 async def _bad_gateway(exchange: Exchange) -> None:
     page = b"<html><head><title>502 Bad Gateway</title></head></html>\r\n"
     await exchange.reply(502, page, kind="text/html")
-
-
-async def _overloaded(exchange: Exchange) -> None:
-    message = "That model is currently overloaded with other requests."
-    await exchange.refuse(503, type="service_unavailable_error", code=None, message=message, headers=_later(exchange))
-
-
-async def _rate_limit(exchange: Exchange) -> None:
-    message = "Rate limit reached for requests per minute."
-    await exchange.refuse(429, type="requests", code="rate_limit_exceeded", message=message, headers=_later(exchange))
-
-
-async def _quota(exchange: Exchange) -> None:
-    message = "You exceeded your current quota, please check your plan and billing details."
-    await exchange.refuse(429, type="insufficient_quota", code="insufficient_quota", message=message)
-
-
-async def _wrong_key(exchange: Exchange) -> None:
-    message = "Incorrect API key provided."
-    await exchange.refuse(401, type="invalid_request_error", code="invalid_api_key", message=message)
-
-
-async def _unknown_model(exchange: Exchange) -> None:
-    message = "The model does not exist or you do not have access to it."
-    await exchange.refuse(404, type="invalid_request_error", code="model_not_found", message=message)
-
-
-async def _bad_request(exchange: Exchange) -> None:
-    message = "Unsupported parameter: 'max_tokens' is not supported with this model."
-    await exchange.refuse(
-        400, type="invalid_request_error", code="unsupported_parameter", message=message, param="max_tokens"
-    )
-
-
-async def _content_policy(exchange: Exchange) -> None:
-    message = "Your request was rejected as a result of our safety system."
-    await exchange.refuse(400, type="invalid_request_error", code="content_policy_violation", message=message)
-
-
-async def _too_long(exchange: Exchange) -> None:
-    message = "This model's maximum context length is 16 tokens. However, your messages resulted in 21 tokens."
-    await exchange.refuse(
-        400, type="invalid_request_error", code="context_length_exceeded", message=message, param="messages"
-    )
-
-
-def _later(exchange: Exchange) -> tuple[tuple[str, str], ...]:
-    return (("retry-after", str(exchange.script.retry_after)),)
 
 
 # ---------------------------------------------------------------------------------------- somebody in between
@@ -160,8 +122,8 @@ async def _truncated_json(exchange: Exchange) -> None:
         await exchange.reply(200, body[: len(body) // 2])
         return
     await exchange.open()
-    data = exchange.chunk({"role": "assistant", "content": "The"})
-    await exchange.event(data[: len(data) // 2])
+    data = exchange.piece("The").strip()
+    await exchange.put(data[: len(data) * 2 // 3] + b"\n\n")
     await exchange.end()
 
 
@@ -205,16 +167,16 @@ async def _stall(exchange: Exchange) -> None:
 async def _half_event(exchange: Exchange) -> None:
     await _half_way(exchange)
     if exchange.asked.streams:
-        data = exchange.chunk({"content": " lost"})
-        await exchange.put(b"data: " + data[: len(data) // 2])
+        data = exchange.piece(" lost")
+        await exchange.put(data[: len(data) * 2 // 3])
     await exchange.reset()
 
 
 async def _half_character(exchange: Exchange) -> None:
     if exchange.asked.streams:
         await exchange.begin()
-        data = exchange.chunk({"content": " caf\u00e9"})
-        await exchange.put(b"data: " + data[: data.index(b"\xc3") + 1])
+        data = exchange.piece(" caf\u00e9")
+        await exchange.put(data[: data.index(b"\xc3") + 1])
     else:
         await _half(exchange, exchange.whole().index(b"\xc3") + 1)
     await exchange.reset()
@@ -225,17 +187,16 @@ async def _garbage(exchange: Exchange) -> None:
         await exchange.reply(200, b"upstream connect error or disconnect/reset before headers")
         return
     await exchange.begin()
-    await exchange.event(b'{"choices":[{"delta":{"content": <nil>}}]}')
+    await exchange.put(exchange.voice.nonsense(exchange.script))
     await exchange.silence()
 
 
 async def _error_event(exchange: Exchange) -> None:
-    error = b'{"error":{"message":"The server had an error while processing your request.","type":"server_error"}}'
     if not exchange.asked.streams:
-        await exchange.reply(200, error)
+        await exchange.reply(200, exchange.voice.broke())
         return
     await exchange.begin()
-    await exchange.event(error)
+    await exchange.event(exchange.voice.broke())
     await exchange.end()
 
 
@@ -246,7 +207,7 @@ async def _pings(exchange: Exchange) -> None:
     else:
         await exchange.open("application/json")
     while True:
-        await exchange.put(b": keep-alive\n\n" if exchange.asked.streams else b"\n")
+        await exchange.put(exchange.voice.pulse if exchange.asked.streams else b"\n")
         await exchange.pause(0.05)
 
 
@@ -255,7 +216,7 @@ async def _late_pings(exchange: Exchange) -> None:
         await _pings(exchange)
     await exchange.begin()
     while True:
-        await exchange.put(b": keep-alive\n\n")
+        await exchange.put(exchange.voice.pulse)
         await exchange.pause(0.05)
 
 
@@ -268,9 +229,7 @@ async def _half_way(exchange: Exchange) -> None:
 
 async def _half(exchange: Exchange, count: int) -> None:
     """The first bytes of a whole answer that promised them all."""
-    body = exchange.whole()
-    await exchange.head(200, kind="application/json", headers=(("content-length", str(len(body))),))
-    await exchange.raw(body[:count])
+    await exchange.half(200, exchange.whole(), count)
 
 
 # ------------------------------------------------------------------------------------- an end is an end
@@ -296,16 +255,27 @@ _FAULTS = (
     CloudFault("refused", "the port is closed", None, "box", "box", Fault.UNREACHABLE),
     CloudFault("black-hole", "it accepts the connection and never says a word", _silence, "box", "box", Fault.SILENT),
     CloudFault("reset", "the connection is reset before there is an answer", _reset, "box", "box", Fault.BROKEN),
-    CloudFault("server-error", "500", _server_error, "box", "box", Fault.SERVER),
+    CloudFault("server-error", "500", _refuses("server-error"), "box", "box", Fault.SERVER),
     CloudFault("bad-gateway", "502 with the page of a proxy in front of it", _bad_gateway, "box", "box", Fault.SERVER),
-    CloudFault("overloaded", "503 with Retry-After", _overloaded, "box", "box", Fault.BUSY),
-    CloudFault("rate-limit", "429 with Retry-After", _rate_limit, "box", "box", Fault.BUSY),
-    CloudFault("quota", "429, and the money is spent", _quota, "box", "box", Fault.CONFIG),
-    CloudFault("wrong-key", "401", _wrong_key, "box", "box", Fault.CONFIG),
-    CloudFault("unknown-model", "404, it does not know the model", _unknown_model, "box", "box", Fault.CONFIG),
-    CloudFault("bad-request", "400, a parameter is wrong", _bad_request, "caller", "caller", Fault.REQUEST),
-    CloudFault("content-policy", "400, its safety system refuses", _content_policy, "caller", "caller", Fault.REQUEST),
-    CloudFault("too-long", "400, more tokens than it can hold", _too_long, "box", "box", Fault.TOO_LONG),
+    CloudFault(
+        "overloaded", "503, or Anthropic's 529, with Retry-After", _refuses("overloaded"), "box", "box", Fault.BUSY
+    ),
+    CloudFault("rate-limit", "429 with Retry-After", _refuses("rate-limit"), "box", "box", Fault.BUSY),
+    CloudFault("quota", "the money is spent: 429, Anthropic 400", _refuses("quota"), "box", "box", Fault.CONFIG),
+    CloudFault("wrong-key", "401", _refuses("wrong-key"), "box", "box", Fault.CONFIG),
+    CloudFault(
+        "unknown-model", "404, it does not know the model", _refuses("unknown-model"), "box", "box", Fault.CONFIG
+    ),
+    CloudFault("bad-request", "400, a parameter is wrong", _refuses("bad-request"), "caller", "caller", Fault.REQUEST),
+    CloudFault(
+        "content-policy",
+        "400, its safety system refuses",
+        _refuses("content-policy"),
+        "caller",
+        "caller",
+        Fault.REQUEST,
+    ),
+    CloudFault("too-long", "400, more tokens than it can hold", _refuses("too-long"), "box", "box", Fault.TOO_LONG),
     CloudFault("captive-portal", "200 with the login page of a hotel", _captive_portal, "box", "box", Fault.BROKEN),
     CloudFault("redirect", "302 to a login page", _redirect, "box", "box", Fault.BROKEN),
     CloudFault("empty", "200 and nothing in it", _empty, "box", "box", Fault.BROKEN),
@@ -320,7 +290,15 @@ _FAULTS = (
     CloudFault("half-event", "a reset inside an event", _half_event, "continued", "box", Fault.BROKEN),
     CloudFault("half-character", "a reset inside a character", _half_character, "continued", "box", Fault.BROKEN),
     CloudFault("garbage", "an event that is not JSON", _garbage, "continued", "box", Fault.BROKEN),
-    CloudFault("error-event", "an error in mid-answer, after the 200", _error_event, "continued", "box", Fault.BROKEN),
+    CloudFault(
+        "error-event",
+        "an error in mid-answer, after the 200",
+        _error_event,
+        "continued",
+        "box",
+        Fault.BROKEN,
+        in_anthropic=Fault.BUSY,
+    ),
     CloudFault("no-done", "an answer without [DONE]", _no_done, "cloud", "cloud"),
     CloudFault("reset-after-finish", "a reset after the finish_reason", _reset_after_finish, "cloud", "cloud"),
 )

@@ -40,6 +40,7 @@ class Rehearsal:
         return {
             "drill": self.fault.name,
             "says": self.fault.says,
+            "api": heard.api,
             "asked": "streamed" if self.stream else "whole",
             "expected": self.outcome,
             "as_expected": not self.complaints,
@@ -85,9 +86,11 @@ def as_json_text(report: Report) -> str:
 
 def as_table(report: Report) -> str:
     """The table, what went wrong, and one line that sums it up."""
-    head = ("drill", "asked", "what the application saw", "cloud", "box", "ends", "silence", "why", "")
-    rows = [_row(rehearsal) for rehearsal in report.rehearsals]
-    return "\n".join([*_aligned([head, *rows]), "", *_notes(report), _summary(report)])
+    head = ("drill", "wire", "asked", "what the application saw", "cloud", "box", "ends", "silence", "why", "")
+    rows = [head, *(_row(rehearsal) for rehearsal in report.rehearsals)]
+    if all(rehearsal.heard.api == "openai" for rehearsal in report.rehearsals):
+        rows = [(row[0], *row[2:]) for row in rows]  # the wire is worth a column only where there is another
+    return "\n".join([*_aligned(rows), "", *_notes(report), _summary(report)])
 
 
 def _row(rehearsal: Rehearsal) -> tuple[str, ...]:
@@ -97,6 +100,7 @@ def _row(rehearsal: Rehearsal) -> tuple[str, ...]:
         reason = heard.takeovers[-1].rpartition("reason=")[2]
     return (
         rehearsal.fault.name,
+        heard.api,
         "streamed" if rehearsal.stream else "whole",
         "; ".join(rehearsal.complaints) or rehearsal.outcome,
         f"{rehearsal.cloud_characters} ch",

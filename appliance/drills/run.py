@@ -13,10 +13,11 @@ import logging
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -86,12 +87,9 @@ def chosen(names: Sequence[str], *, every: bool = False) -> tuple[CloudFault, ..
 async def rehearse(
     config: Config, model: Resolved, faults: Sequence[CloudFault], *, say: Callable[[str], None]
 ) -> Report:
-    """Each of `faults`, streamed and whole, through the real server in front of the real model."""
-    upstreams = config.upstreams or (MADE_UP,)
-    named = asked_model(upstreams)
-    if named is None:
-        upstreams = tuple(replace(upstream, models=("*",)) for upstream in upstreams)
-        named = "drill"
+    """Each of `faults` in each wire of the configuration, streamed and whole, through the real server in front of the
+    real model. All clouds fail together, each in its own wire."""
+    upstreams, named = asked_models(config.upstreams or (MADE_UP,))
     appliance = Appliance(replace(config, upstreams=()), model)
     rehearsals: list[Rehearsal] = []
     async with serving(appliance) as url, httpx.AsyncClient(base_url=url, timeout=None) as client:  # noqa: S113
@@ -101,11 +99,15 @@ async def rehearse(
             say(fault.name)
             timeouts = shortened if fault.silent else config.timeouts
             async with AsyncExitStack() as stack:
-                clouds = [await stack.enter_async_context(FailingCloud(fault.act)) for _ in upstreams]
+                clouds = [
+                    await stack.enter_async_context(FailingCloud(fault.act, api=upstream.api)) for upstream in upstreams
+                ]
                 failing = tuple(map(_in_place_of, upstreams, clouds))
                 appliance.reload(replace(config, upstreams=failing, timeouts=timeouts))
-                for stream in (True, False):
-                    rehearsals.append(await _one(appliance, client, fault, clouds, model=named, stream=stream))
+                for api, model_asked in named.items():
+                    for stream in (True, False):
+                        body = _question(model_asked, stream=stream)
+                        rehearsals.append(await _one(appliance, client, fault, clouds, body, api=api))
     return Report(
         model=model.name,
         clouds=tuple(upstream.name for upstream in upstreams),
@@ -120,19 +122,14 @@ async def _one(
     client: httpx.AsyncClient,
     fault: CloudFault,
     clouds: Sequence[FailingCloud],
+    body: Mapping[str, Any],
     *,
-    model: str,
-    stream: bool,
+    api: str,
 ) -> Rehearsal:
     appliance.reset(None)
     before = [len(cloud.exchanges) for cloud in clouds]
-    body = {
-        "model": model,
-        "messages": [{"role": "user", "content": QUESTION}],
-        "max_tokens": MAX_TOKENS,
-        "stream": stream,
-    }
-    heard = await ask(client, body)
+    stream = body["stream"]
+    heard = await ask(client, body, api=api)
     exchanges = [exchange for cloud, count in zip(clouds, before, strict=True) for exchange in cloud.exchanges[count:]]
     return Rehearsal(
         fault=fault,
@@ -143,7 +140,26 @@ async def _one(
     )
 
 
+def _question(model: str, *, stream: bool) -> dict[str, Any]:
+    """The same in both dialects."""
+    messages = [{"role": "user", "content": QUESTION}]
+    return {"model": model, "messages": messages, "max_tokens": MAX_TOKENS, "stream": stream}
+
+
 # ------------------------------------------------------------------------------------------- the configuration
+
+
+def asked_models(upstreams: Sequence[UpstreamConfig]) -> tuple[tuple[UpstreamConfig, ...], Mapping[str, str]]:
+    """For each wire there is, a model that the first cloud of that wire gets to answer. Clouds whose patterns cannot be
+    guessed take every model in a rehearsal."""
+    found: dict[str, str] = {}
+    for api in dict.fromkeys(upstream.api for upstream in upstreams):
+        model = asked_model([upstream for upstream in upstreams if upstream.api == api])
+        if model is None:
+            upstreams = [replace(one, models=("*",)) if one.api == api else one for one in upstreams]
+            model = "drill"
+        found[api] = model
+    return tuple(upstreams), found
 
 
 def asked_model(upstreams: Sequence[UpstreamConfig]) -> str | None:
@@ -167,7 +183,17 @@ def shorter(timeouts: TimeoutConfig, tok_s: float) -> TimeoutConfig:
 
 
 def _in_place_of(upstream: UpstreamConfig, cloud: FailingCloud) -> UpstreamConfig:
-    return replace(upstream, base_url=cloud.base_url, key=None, headers=(), proxy=None, ca=None)
+    """Nothing of the real one is left but what the box knows about it: no key, no address, no page of its status."""
+    return replace(
+        upstream,
+        base_url=cloud.base_url,
+        key=None,
+        client_key=False,
+        headers=(),
+        proxy=None,
+        ca=None,
+        status_page=None,
+    )
 
 
 # --------------------------------------------------------------------------------------------------- the server

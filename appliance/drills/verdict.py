@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from appliance.drills.application import Heard
-from appliance.drills.cloud import Exchange
+from appliance.drills.application import LAST_WORDS, Heard
+from appliance.drills.exchange import Exchange
 from appliance.drills.faults import CloudFault
 
 OK = 200
@@ -21,7 +21,9 @@ def judge(fault: CloudFault, heard: Heard, exchanges: Sequence[Exchange], *, str
 def _callers(heard: Heard, exchanges: Sequence[Exchange]) -> Iterator[str]:
     if len(exchanges) != 1:
         yield f"{len(exchanges)} clouds were asked instead of one"
-    elif heard.body != bytes(exchanges[0].sent):
+    elif exchanges[0].asked.api != heard.api:
+        yield from () if heard.errors else ("the caller was not told what is wrong",)
+    elif heard.body != exchanges[0].body:
         yield "the cloud's words were changed on the way"
     if not 400 <= heard.status < 500:
         yield f"the status is {heard.status}"
@@ -37,7 +39,7 @@ def _an_answer(heard: Heard, *, stream: bool) -> Iterator[str]:
     if len(heard.finishes) != 1:
         yield f"the answer ended {len(heard.finishes)} times"
     if stream and heard.dones != 1:
-        yield f"[DONE] came {heard.dones} times"
+        yield f"{LAST_WORDS[heard.api]} came {heard.dones} times"
     if len(heard.ids) > 1:
         yield "the answer changed its id"
     if not heard.text:
@@ -49,7 +51,9 @@ def _an_answer(heard: Heard, *, stream: bool) -> Iterator[str]:
 def _whose(fault: CloudFault, heard: Heard, exchanges: Sequence[Exchange], *, stream: bool) -> Iterator[str]:
     clouds = "".join(exchange.text for exchange in exchanges)
     by, fallback = heard.headers.get("x-appliance-served-by"), heard.headers.get("x-appliance-fallback")
-    reason = fault.reason.value if fault.reason else None
+    wires = dict.fromkeys(exchange.asked.api for exchange in exchanges) or (heard.api,)
+    faults = dict.fromkeys(fault.reason_in(api) for api in wires)
+    reasons = [reason.value for reason in faults if reason is not None]
     match fault.outcome(stream=stream):
         case "cloud":
             if heard.text != clouds or fallback or by == "local":
@@ -57,8 +61,8 @@ def _whose(fault: CloudFault, heard: Heard, exchanges: Sequence[Exchange], *, st
         case "box":
             if by != "local":
                 yield f"served by {by}"
-            if fallback != reason:
-                yield f"the reason is {fallback} instead of {reason}"
+            if fallback not in reasons:
+                yield f"the reason is {fallback} instead of {' or '.join(reasons)}"
         case "continued":
             if not clouds:
                 yield "the cloud had said nothing"
@@ -66,7 +70,7 @@ def _whose(fault: CloudFault, heard: Heard, exchanges: Sequence[Exchange], *, st
                 kept = _common(heard.text, clouds)
                 yield f"of the cloud's {len(clouds)} characters only the first {kept} arrived as they were"
             last = heard.takeovers[-1] if heard.takeovers else ""
-            if not last.endswith(f"->local after={len(clouds)} reason={reason}"):
+            if not last.endswith(tuple(f"->local after={len(clouds)} reason={reason}" for reason in reasons)):
                 yield f"the takeover is announced as {last!r}"
 
 

@@ -98,7 +98,7 @@ def serve(first: Frame, inbox: queue.SimpleQueue[Frame], outbox: Outbox) -> None
         ]
     )
     commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-    desk = Desk(writer, commands.put, time.monotonic)
+    desk = Desk(writer, commands.put, time.monotonic, outbox.post)
     threading.Thread(target=desk.run, args=(inbox,), name="prompts", daemon=True).start()
     limit = first.get("queue", 64)
     Loop(model, outbox, commands, index=index, queue_limit=limit, clock=time.monotonic).run()

@@ -55,8 +55,8 @@ class Answer:
 
     @property
     def cached(self) -> int:
-        """So many tokens of the prompt were computed before."""
-        return min(self.reused, len(self.prompt.tokens))
+        """So many tokens of the client's words were computed before."""
+        return min(self.reused, self.prompt.input)
 
     @property
     def completion(self) -> int:
@@ -124,14 +124,14 @@ def answer(
     known = [*prompt.tokens, *prompt.cut.kept, *draft]
     limit = context - len(prompt.tokens)
     if job.max_tokens is not None:
-        limit = min(limit, job.max_tokens)
+        limit = min(limit, job.max_tokens + prompt.prefill)
     return Answer(
         job=job,
         prompt=prompt,
         vocabulary=vocabulary,
         sampler=sampler,
         seam=Seam(index, prompt.cut.owed),
-        stream=Stream(job.stop, job.committed),
+        stream=Stream(job.stop, job.committed[job.prefill :]),
         limit=limit,
         known=known,
         sure=len(known) - len(draft),

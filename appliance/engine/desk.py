@@ -6,6 +6,7 @@ Rules:
 2. They wait for whatever else there is to do, and are then written once, as they are by then: many pieces cost as much
    as one. Writing takes a twentieth of the time at most, and is done at once when the cloud becomes suspicious.
 3. A standby that cannot be written ends without a word: nobody waits for it.
+4. To count tokens needs no computing: the answer goes out from here, past everything that waits.
 """
 
 from __future__ import annotations
@@ -36,9 +37,17 @@ class _Draft:
 
 
 class Desk:
-    def __init__(self, writer: Writer, put: Callable[[Command], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        put: Callable[[Command], None],
+        clock: Callable[[], float],
+        post: Callable[[list[Frame]], None],
+    ) -> None:
+        """`put` is to the loop, `post` to the service."""
         self._writer = writer
         self._put = put
+        self._post = post
         self._clock = clock
         self._drafts: dict[int, _Draft] = {}
 
@@ -61,6 +70,8 @@ class Desk:
         op, id = frame.get("op"), frame.get("id", -1)
         if op == "generate":
             self._put(self._ready(frame))
+        elif op == "count":
+            self._post([self._counted(frame)])
         elif op == "follow":
             self._follow(frame)
         elif op == "fed":
@@ -82,15 +93,21 @@ class Desk:
                 self._write(id)
 
     def _ready(self, frame: Frame) -> Ready:
+        try:
+            job = parse(frame, vocabulary=self._writer.vocabulary_size)
+            return Ready(frame["id"], job, self._writer.write(job))
+        except Exception as error:
+            return Ready(frame["id"], refusal=_refusal(error))
+
+    def _counted(self, frame: Frame) -> Frame:
         id = frame["id"]
         try:
             job = parse(frame, vocabulary=self._writer.vocabulary_size)
-            return Ready(id, job, self._writer.write(job))
-        except Refusal as refusal:
-            return Ready(id, refusal=refusal)
+            tools = [str(tool) for tool in frame.get("tools") or ()]
+            return {"op": "counted", "id": id, "tokens": self._writer.count(job, tools)}
         except Exception as error:
-            _tell(error)
-            return Ready(id, refusal=Refusal("server", "The local model's engine could not read this request."))
+            refusal = _refusal(error)
+            return {"op": "error", "id": id, "fault": refusal.fault, "message": refusal.message} | refusal.more
 
     def _follow(self, frame: Frame) -> None:
         try:
@@ -123,6 +140,13 @@ class Desk:
         now = self._clock()
         draft.due = now + max(PAUSE, SHARE * (now - began))
         self._put(Followed(id=id, prompt=draft.prompt))
+
+
+def _refusal(error: Exception) -> Refusal:
+    if isinstance(error, Refusal):
+        return error
+    _tell(error)
+    return Refusal("server", "The local model's engine could not read this request.")
 
 
 def _tell(error: Exception) -> None:

@@ -42,9 +42,13 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
+    """`prefill` letters of the committed text are the client's own. `first`: somebody reads this answer already."""
+
     id: int
     messages: tuple[Template, ...] = field(repr=False)
     committed: str = field(default="", repr=False)
+    prefill: int = 0
+    first: bool = False
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     trim: bool = False
@@ -70,6 +74,9 @@ def parse(frame: Mapping[str, Any], *, vocabulary: int) -> Job:
     committed = frame.get("committed")
     if committed is not None and not isinstance(committed, str):
         raise _wrong("committed", "text")
+    prefill = frame.get("prefill") or 0
+    if isinstance(prefill, bool) or not isinstance(prefill, int) or not 0 <= prefill <= len(committed or ""):
+        raise _wrong("prefill", "a number of letters of 'committed'")
     stop = frame.get("stop") or []
     if not isinstance(stop, list) or not all(isinstance(one, str) for one in stop):
         raise _wrong("stop", "a list of texts")
@@ -80,6 +87,8 @@ def parse(frame: Mapping[str, Any], *, vocabulary: int) -> Job:
         id=frame["id"],
         messages=tuple(messages),
         committed=committed or "",
+        prefill=prefill,
+        first=bool(frame.get("first", committed)),
         max_tokens=limit,
         stop=tuple(stop),
         trim=bool(frame.get("trim")),

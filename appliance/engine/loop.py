@@ -141,7 +141,7 @@ class Loop:
         assert job is not None
         assert prompt is not None
         try:
-            sampler = Sampler(job.settings, self._model.chain, prompt.cut.kept)
+            sampler = Sampler(job.settings, self._model.chain, prompt.cut.kept[prompt.prefill :])
             new = answer(
                 job,
                 prompt,
@@ -151,8 +151,8 @@ class Loop:
                 context=self._model.context,
                 drafts=self._model.rewinds,
             )
-            boundary, first = self._sequences.boundary(prompt), bool(job.committed)
-            if not self._scheduler.admit(job.id, len(new.known), boundary=boundary, first=first):
+            boundary = self._sequences.boundary(prompt)
+            if not self._scheduler.admit(job.id, len(new.known), boundary=boundary, first=job.first):
                 raise Refusal("busy", "The local model is answering as many requests as it may; try again soon.")
         except Refusal as refusal:
             self._refuse(ready.id, refusal)
@@ -176,9 +176,9 @@ class Loop:
                 {
                     "op": "begun",
                     "id": id,
-                    "prompt_tokens": len(one.prompt.tokens),
+                    "prompt_tokens": one.prompt.input,
                     "cached_tokens": one.cached,
-                    "committed_tokens": one.prompt.committed,
+                    "committed_tokens": one.prompt.committed - one.prompt.prefill,
                     "trimmed": one.prompt.trimmed,
                 }
             )
@@ -252,18 +252,21 @@ class Loop:
         now = self._clock()
         times = one.times
         first = now if times.first is None else times.first
-        generated = max(one.completion - one.prompt.committed, 0)
+        prompt = one.prompt
+        generated = max(one.completion - prompt.committed, 0)
+        completion = max(one.completion, prompt.committed if reason == "length" else 0)
         self._frames.append(
             {
                 "op": "finish",
                 "id": one.job.id,
                 "reason": reason,
-                "prompt_tokens": len(one.prompt.tokens),
-                "completion_tokens": max(one.completion, one.prompt.committed if reason == "length" else 0),
+                "stop": one.stream.stop,
+                "prompt_tokens": prompt.input,
+                "completion_tokens": max(completion - prompt.prefill, 0),
                 "cached_tokens": one.cached,
                 "timings": {
                     "cache_n": one.reused,
-                    "prompt_n": one.prompt.total - one.reused,
+                    "prompt_n": prompt.total - one.reused,
                     "prompt_ms": round((first - times.began) * 1000, 3),
                     "predicted_n": generated,
                     "predicted_ms": round((now - first) * 1000, 3),

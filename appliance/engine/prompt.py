@@ -8,8 +8,8 @@ Rules:
    It runs in a sandbox and cannot change what it is given.
 3. The beginning-of-sequence token stands at the front exactly once if the vocabulary wants it.
 4. Committed text is tokenized by itself, as plain text, and follows the open assistant turn.
-5. A conversation that does not fit loses its oldest turns, if the request allows that: system messages and the last
-   turn stay. A turn is a user's message with everything up to the next one.
+5. A conversation that does not fit loses its oldest turns, if the request allows that, and long texts lose a part
+   (`shortening.py`). A turn is a user's message with everything up to the next one.
 6. What was tokenized is remembered (`pieces.py`): the next turn of a conversation tokenizes only what is new.
 """
 
@@ -30,6 +30,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from appliance.engine.healing import Cut, cut
 from appliance.engine.job import Job, Refusal, Template
 from appliance.engine.pieces import Pieces, Tokenizer, cuts
+from appliance.engine.shortening import FRAMED, Shears, budgets, fewer
 from appliance.engine.vocabulary import Vocabulary
 
 CHATML = (
@@ -38,9 +39,13 @@ CHATML = (
 )
 OPENING = 32
 """Tokens. What opens the assistant's turn is not longer."""
+EXACT = 1 << 21
+"""Letters. No model reads so much, and everybody else would wait for it: the rest of more is estimated."""
 COUNTED = 64
 """Letters for each token of room: a longer conversation that cannot fit is not counted to the last token, for which
 everybody else would wait."""
+ROUNDS = 4
+"""Attempts to shorten a last turn: the first guesses what the template adds, the others know it."""
 OPEN, SHUT = "\ue000", "\ue001"
 """Letters of the private use area: the marks that stand for guarded text."""
 
@@ -49,7 +54,9 @@ OPEN, SHUT = "\ue000", "\ue001"
 class Prompt:
     """`tokens` is the conversation up to the open assistant turn; `cut` is the committed text behind it.
 
-    What a next turn begins with, whatever the answer will be, are the tokens before `boundary`.
+    What a next turn begins with, whatever the answer will be, are the tokens before `boundary`. Of the `committed`
+    tokens `prefill` are the client's own words. `trimmed` messages were left out or cut; `tried` are the budgets that
+    led to that.
     """
 
     tokens: tuple[int, ...] = field(repr=False)
@@ -57,6 +64,13 @@ class Prompt:
     committed: int
     trimmed: int
     boundary: int = 0
+    prefill: int = 0
+    tried: tuple[int, ...] = ()
+
+    @property
+    def input(self) -> int:
+        """What the client said, in tokens: the conversation, and the words it put into the answer's mouth."""
+        return len(self.tokens) + self.prefill
 
     @property
     def total(self) -> int:
@@ -75,6 +89,8 @@ class Writer:
         self._context = context
         self._template = _first_that_renders((template, own), vocabulary)
         self._pieces = Pieces(tokenizer, cuts(vocabulary, template or own or CHATML))
+        self._counted = EXACT
+        self._shears = Shears(tokenizer, vocabulary.pieces)
         self._marks = frozenset(vocabulary.controls.values())
         guarded = set(vocabulary.controls)
         guarded |= {text for text in vocabulary.named if text.strip() and text in (template or own or CHATML)}
@@ -85,26 +101,43 @@ class Writer:
     def write(self, job: Job) -> Prompt:
         """The prompt of `job`. Raises `Refusal` if it does not fit, or if the template refuses the conversation."""
         committed = self._tokenizer.tokenize(job.committed) if job.committed else []
-        kept, tokens = self._fitting(job, self._room(committed))
-        return self._prompt(tuple(tokens), job.committed, committed, trimmed=len(job.messages) - len(kept))
+        kept, tokens, tried = self._fitting(job, len(committed))
+        mine = set(map(id, job.messages))
+        trimmed = len(job.messages) - sum(id(message) in mine for message in kept)
+        return self._prompt(job, tuple(tokens), committed, trimmed=trimmed, tried=tried)
 
     def go_on(self, job: Job, prompt: Prompt) -> Prompt:
         """The prompt of `job`, which has more committed text than when `prompt` was written. Raises `Refusal`."""
         committed = self._tokenizer.tokenize(job.committed)
-        if len(prompt.tokens) > self._room(committed):
+        tried = budgets(self._context, len(committed))[: len(prompt.tried)]
+        if tried != prompt.tried or len(prompt.tokens) > self._room(len(committed)):
             return self.write(job)
-        return self._prompt(prompt.tokens, job.committed, committed, trimmed=prompt.trimmed)
+        return self._prompt(job, prompt.tokens, committed, trimmed=prompt.trimmed, tried=tried)
 
-    def _room(self, committed: Sequence[int]) -> int:
-        return self._context - len(committed) - 1
+    def count(self, job: Job, also: Sequence[str] = ()) -> int:
+        """The tokens of all of it, whether it fits or not, and of the texts that would be read `also`."""
+        tokens = len(self._tokens(job.messages, None, sure=True))
+        return tokens + sum(self._count(text) for text in (job.committed, *also) if text)
 
-    def _prompt(self, tokens: tuple[int, ...], text: str, committed: Sequence[int], *, trimmed: int) -> Prompt:
+    def _count(self, text: str) -> int:
+        tokens = len(self._tokenizer.tokenize(text[: self._counted]))
+        return tokens if len(text) <= self._counted else round(tokens * len(text) / self._counted)
+
+    def _room(self, committed: int) -> int:
+        return self._context - committed - 1
+
+    def _prompt(
+        self, job: Job, tokens: tuple[int, ...], committed: Sequence[int], *, trimmed: int, tried: tuple[int, ...]
+    ) -> Prompt:
+        prefill = self._tokenizer.tokenize(job.committed[: job.prefill]) if job.prefill else []
         return Prompt(
             tokens=tokens,
-            cut=cut(committed, self._vocabulary.pieces, text.encode("utf-8", "replace")),
+            cut=cut(committed, self._vocabulary.pieces, job.committed.encode("utf-8", "replace")),
             committed=len(committed),
             trimmed=trimmed,
             boundary=self._boundary(tokens),
+            prefill=min(len(prefill), len(committed)),
+            tried=tried,
         )
 
     def _boundary(self, tokens: Sequence[int]) -> int:
@@ -114,25 +147,20 @@ class Writer:
                 return at
         return len(tokens) - 1
 
-    def _fitting(self, job: Job, room: int) -> tuple[Sequence[Template], list[int]]:
-        """The most recent turns that fit into `room`, and their tokens."""
+    def _fitting(self, job: Job, committed: int) -> tuple[Sequence[Template], list[int], tuple[int, ...]]:
+        """What is read beside so many tokens of answer, its tokens, and the budgets it was shortened for."""
+        room = self._room(committed)
         whole = job.messages
         tokens = self._tokens(whole, room, sure=not job.trim)
         if len(tokens) <= room:
-            return whole, tokens
-        choices = _shorter(whole) if job.trim else []
-        # Fewer turns are fewer tokens: the longest that fits is found by halving.
-        low, high = 0, len(choices)
-        best: tuple[Sequence[Template], list[int]] | None = None
-        while low < high:
-            middle = (low + high) // 2
-            tokens = self._tokens(choices[middle], room, sure=middle == len(choices) - 1)
-            if len(tokens) <= room:
-                best, high = (choices[middle], tokens), middle
-            else:
-                low = middle + 1
-        if best is not None:
-            return best
+            return whole, tokens, ()
+        if job.trim:
+            tries = budgets(self._context, committed)
+            for count, budget in enumerate(tries, start=1):
+                found = self._shortened(whole, budget)
+                if found is not None:
+                    return *found, tries[:count]
+            tokens = self._tokens([whole, *fewer(whole)][-1], room, sure=True)
         needed = len(tokens) + self._context - room
         raise Refusal(
             "too_long",
@@ -142,12 +170,55 @@ class Writer:
             context=self._context,
         )
 
-    def _tokens(self, messages: Sequence[Template], room: int, *, sure: bool) -> list[int]:
+    def _shortened(self, whole: Sequence[Template], budget: int) -> tuple[Sequence[Template], list[int]] | None:
+        """As much of a conversation as fits into `budget`, which the whole does not."""
+        found = self._longest(fewer(whole), budget)
+        shorter = whole
+        for share in (budget // 2, budget // 4):
+            if found is not None:
+                return found
+            shorter = self._shears.system(whole, share)
+            if shorter is not whole:
+                found = self._longest([shorter, *fewer(shorter)], budget)
+        return found or self._last_turn([shorter, *fewer(shorter)][-1], budget)
+
+    def _longest(
+        self, choices: Sequence[Sequence[Template]], budget: int
+    ) -> tuple[Sequence[Template], list[int]] | None:
+        """The first of these that fits. Fewer turns are fewer tokens: it is found by halving."""
+        low, high = 0, len(choices)
+        best: tuple[Sequence[Template], list[int]] | None = None
+        while low < high:
+            middle = (low + high) // 2
+            tokens = self._tokens(choices[middle], budget, sure=False)
+            if len(tokens) <= budget:
+                best, high = (choices[middle], tokens), middle
+            else:
+                low = middle + 1
+        return best
+
+    def _last_turn(self, messages: Sequence[Template], budget: int) -> tuple[Sequence[Template], list[int]] | None:
+        """These messages with shorter texts."""
+        room = budget - FRAMED * len(messages)
+        for _ in range(ROUNDS):
+            shorter = self._shears.others(messages, room)
+            if shorter is None:
+                return None
+            tokens = self._tokens(shorter, budget, sure=False)
+            if len(tokens) <= budget:
+                return shorter, tokens
+            room -= len(tokens) - budget
+        return None
+
+    def _tokens(self, messages: Sequence[Template], room: int | None, *, sure: bool) -> list[int]:
         """The conversation as tokens. Unless they must be counted for `sure`, what cannot fit is not tokenized."""
         marks = _Marks(self._guarded, messages)
         rendered = self._render([marks.guard(message) for message in messages])
         least = len(rendered) // self._vocabulary.longest
-        if least > room and (not sure or len(rendered) > COUNTED * room):
+        if room is None:
+            if len(rendered) > self._counted:
+                return [0] * self._count(rendered)
+        elif least > room and (not sure or len(rendered) > COUNTED * room):
             return [0] * least
         tokens: list[int] = []
         for text, plain in marks.split(rendered):
@@ -182,19 +253,6 @@ class Writer:
             kind = type(error).__name__
             sentence = f"The local model's chat template cannot render this conversation ({kind})."
             raise Refusal("request", sentence, param="messages") from error
-
-
-def _shorter(messages: Sequence[Template]) -> list[Sequence[Template]]:
-    """The conversation without its oldest turn, without its two oldest, ... down to system messages and the last."""
-    begins = [index for index, message in enumerate(messages) if message.get("role") == "user"]
-    first = next((index for index, message in enumerate(messages) if message.get("role") != "system"), len(messages))
-    choices: list[Sequence[Template]] = []
-    for begin in begins:
-        if begin <= first:
-            continue
-        system = [message for message in messages[:begin] if message.get("role") == "system"]
-        choices.append([*system, *messages[begin:]])
-    return choices
 
 
 class _Marks:

@@ -7,7 +7,7 @@ Rules:
 2. No stop string leaves, nor any part of one. Letters that may be the beginning of one wait until they are not.
    The stop string that is complete first wins, and of two that end on the same letter the longer one, so that the
    answer does not depend on how the tokens were cut.
-3. Stop strings reach across the seam: the text the client already has counts as their beginning, but only a stop
+3. Stop strings reach across the seam: the text the client already got counts as their beginning, but only a stop
    string that ends in new text ends the answer.
 """
 
@@ -27,7 +27,12 @@ class Stream:
         # The letters a stop string may still begin in: what was sent first, then what waits.
         self._window = committed[len(committed) - self._reach :] if self._reach else ""
         self._sent = len(self._window)
-        self.stopped = False
+        self.stop: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string is complete; `stop` is the one."""
+        return self.stop is not None
 
     def feed(self, piece: bytes) -> str:
         """The text that is certain now. After a stop string `stopped` is true and nothing more comes out."""
@@ -43,8 +48,8 @@ class Stream:
         self._window += new
         found = self._first_stop(seen)
         if found is not None:
-            self.stopped = True
-            return self._window[self._sent : found]
+            begin, self.stop = found
+            return self._window[self._sent : begin]
         held = self._unfinished()
         free = max(self._sent, len(self._window) - held)
         text = self._window[self._sent : free]
@@ -61,14 +66,14 @@ class Stream:
         self._window, self._sent = "", 0
         return text
 
-    def _first_stop(self, seen: int) -> int | None:
-        """Where the stop string that is complete first begins."""
-        best: tuple[int, int] | None = None
+    def _first_stop(self, seen: int) -> tuple[int, str] | None:
+        """The stop string that is complete first, and where it begins."""
+        best: tuple[int, int, str] | None = None
         for stop in self._stops:
             start = self._window.find(stop, max(0, seen - len(stop) + 1))
-            if start >= 0 and (best is None or (start + len(stop), start) < best):
-                best = (start + len(stop), start)
-        return None if best is None else best[1]
+            if start >= 0 and (best is None or (start + len(stop), start) < best[:2]):
+                best = (start + len(stop), start, stop)
+        return None if best is None else best[1:]
 
     def _unfinished(self) -> int:
         """How many of the last letters may be the beginning of a stop string."""

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 
 from starlette.types import Message, Receive, Scope, Send
 
 from appliance.appliance import Answer
-from appliance.core.chat import BackendError, ChatRequest, Dialect, Event, Fault, Headers, Reply, Takeover
+from appliance.core.chat import BackendError, ChatRequest, Event, Fault, Headers, Reply, Takeover
+from appliance.core.seams import Dialect
 
 KEEPALIVE = 10.0
 
@@ -48,22 +49,24 @@ class AnswerResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         line = Line(send)
+        work = asyncio.current_task()
+        assert work is not None
+        watch = asyncio.create_task(_leave_with_client(receive, work), name="client-watch")
+        alive = KeepAlive(line, self._keepalive, self._say_still_here) if self._request.stream else None
         try:
-            await self._answer_with_company(line, receive)
+            await (self._stream(line) if self._request.stream else self._whole(line))
         except asyncio.CancelledError:
+            if watch.done() and not watch.cancelled() and watch.exception() is None:
+                work.uncancel()  # the client left, and with it whoever would want to know
+                return
             # Only the end of the service comes from outside; uvicorn waits for this last word.
             stopping = BackendError(Fault.BUSY, "The appliance is stopping; ask again.", status=503, retry_after=5.0)
             await self._fail(line, stopping)
         finally:
+            watch.cancel()
+            if alive is not None:
+                alive.close()
             self._over()
-
-    async def _answer_with_company(self, line: Line, receive: Receive) -> None:
-        async with asyncio.TaskGroup() as group:
-            work = group.create_task(self._stream(line) if self._request.stream else self._whole(line), name="answer")
-            around = [group.create_task(_leave_with_client(receive, work), name="client-watch")]
-            if self._request.stream:
-                around.append(group.create_task(self._keep_alive(line), name="keep-alive"))
-            work.add_done_callback(lambda _: [task.cancel() for task in around])
 
     async def _stream(self, line: Line) -> None:
         begun = False
@@ -112,14 +115,9 @@ class AnswerResponse:
         reply = self._dialect.encode_error(error)
         await line.reply(Reply(status=reply.status, body=reply.body, headers=(*self._answer.headers(), *reply.headers)))
 
-    async def _keep_alive(self, line: Line) -> None:
-        while True:
-            quiet = time.monotonic() - line.last_write
-            if quiet < self._keepalive:
-                await asyncio.sleep(self._keepalive - quiet)
-                continue
-            await self._open(line)
-            await line.write(self._encoder.keepalive())
+    async def _say_still_here(self, line: Line) -> None:
+        await self._open(line)
+        await line.write(self._encoder.keepalive())
 
 
 JSON = ("content-type", "application/json")
@@ -159,6 +157,33 @@ class Line:
         self.last_write = time.monotonic()
         await self._send(message)
         self.last_write = time.monotonic()  # a client that takes its time has not been left in silence
+
+
+class KeepAlive:
+    """Says "still here" on a line on which nothing was said for a while. Most answers never need it, so it is a timer
+    that looks, and a task only for the word itself."""
+
+    def __init__(self, line: Line, patience: float, say: Callable[[Line], Coroutine[None, None, None]]) -> None:
+        self._line = line
+        self._patience = patience
+        self._say = say
+        self._loop = asyncio.get_running_loop()
+        self._saying: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(patience, self._look)
+
+    def close(self) -> None:
+        self._timer.cancel()
+        if self._saying is not None:
+            self._saying.cancel()
+
+    def _look(self) -> None:
+        quiet = time.monotonic() - self._line.last_write
+        if self._saying is not None and not self._saying.done():  # the client does not take what is said already
+            quiet = 0.0
+        elif quiet >= self._patience:
+            self._saying = self._loop.create_task(self._say(self._line), name="keep-alive")
+            quiet = 0.0
+        self._timer = self._loop.call_later(self._patience - quiet, self._look)
 
 
 async def _leave_with_client(receive: Receive, work: asyncio.Task[None]) -> None:

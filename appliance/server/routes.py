@@ -8,7 +8,6 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -17,14 +16,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from appliance.appliance import Appliance
-from appliance.core.chat import BackendError, ChatRequest, Dialect, Fault, Headers
+from appliance.core.chat import BackendError, ChatRequest, Fault, Headers
 from appliance.core.route import LOCAL
+from appliance.core.seams import Dialect
+from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI
 from appliance.guard.host import admit, is_json
 from appliance.guard.limits import LIMITS, STOP_LENGTH, STOPS, Limits, Room, Share, stops_for_box, trouble_in_json
 from appliance.logs import request_id
 from appliance.server.body import BodyTooLarge, BodyTooSlow, ClientGone, NoRoom, drain, read_body
 from appliance.server.respond import AnswerResponse
+from appliance.server.small import counted, dialect_of, model_entry, model_list, parse_count, spoken
+from appliance.server.status import exposition
+from appliance.server.status import status as status_of
 
 log = logging.getLogger("appliance.server")
 
@@ -50,9 +54,14 @@ def build(appliance: Appliance, *, limits: Limits = LIMITS) -> ASGIApp:
     async def chat_completions(request: Request) -> Response:
         return await _chat(appliance, OPENAI, request, limits, room)
 
-    async def list_models(_: Request) -> Response:
-        listed = [_model(name) for name in await appliance.models()]
-        return JSONResponse({"object": "list", "data": listed})
+    async def messages(request: Request) -> Response:
+        return await _chat(appliance, ANTHROPIC, request, limits, room)
+
+    async def count_tokens(request: Request) -> Response:
+        return await _count_tokens(appliance, request, limits, room)
+
+    async def list_models(request: Request) -> Response:
+        return JSONResponse(model_list(await appliance.models(), dialect_of(request)))
 
     async def get_model(request: Request) -> Response:
         name = request.path_params["name"]
@@ -60,8 +69,8 @@ def build(appliance: Appliance, *, limits: Limits = LIMITS) -> ASGIApp:
             error = BackendError(
                 Fault.REQUEST, f"There is no model {name[:100]!r} here.", status=404, code="model_not_found"
             )
-            return _refusal(OPENAI, error)
-        return JSONResponse(_model(name))
+            return _refusal(dialect_of(request), error)
+        return JSONResponse(model_entry(name, dialect_of(request)))
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -73,10 +82,10 @@ def build(appliance: Appliance, *, limits: Limits = LIMITS) -> ASGIApp:
         return JSONResponse({"status": "ok", "serving": serving})
 
     async def status(_: Request) -> Response:
-        return JSONResponse(await appliance.status())
+        return JSONResponse(await status_of(appliance))
 
     async def metrics(request: Request) -> Response:
-        page, content_type = await appliance.exposition(request.headers.get("accept", ""))
+        page, content_type = await exposition(appliance, request.headers.get("accept", ""))
         return Response(page, headers={"content-type": content_type})
 
     async def reset(request: Request) -> Response:
@@ -96,18 +105,20 @@ def build(appliance: Appliance, *, limits: Limits = LIMITS) -> ASGIApp:
             return _refusal(OPENAI, error)
 
     async def root(_: Request) -> Response:
-        return Response("The fallback appliance is running. Point an OpenAI client at /v1.\n", media_type="text/plain")
+        return Response("The fallback appliance is running. Point an OpenAI client at /v1, an Anthropic one at /.\n")
 
     async def no_such_route(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         where = f"{request.method} {request.url.path[:200]}"
-        message = f"There is no {where} here; see /v1/chat/completions and /v1/models."
-        response = _refusal(OPENAI, BackendError(Fault.REQUEST, message, status=error.status_code))
+        message = f"There is no {where} here; see /v1/chat/completions, /v1/messages and /v1/models."
+        response = _refusal(dialect_of(request), BackendError(Fault.REQUEST, message, status=error.status_code))
         response.headers.update(error.headers or {})
         await _turn_away(request.scope, request.receive, response, limits)
         return response
 
     app.add_route("/v1/chat/completions", chat_completions, methods=["POST"])
+    app.add_route("/v1/messages", messages, methods=["POST"])
+    app.add_route("/v1/messages/count_tokens", count_tokens, methods=["POST"])
     app.add_route("/v1/models", list_models, methods=["GET"])
     app.add_route("/v1/models/{name:path}", get_model, methods=["GET"])
     app.add_route("/healthz", healthz, methods=["GET"])
@@ -137,16 +148,16 @@ def build(appliance: Appliance, *, limits: Limits = LIMITS) -> ASGIApp:
 
 async def _chat(appliance: Appliance, dialect: Dialect, request: Request, limits: Limits, room: Room) -> Response:
     """A chat request in `dialect`, from bytes to an answer on its way."""
-    id = f"chatcmpl-{secrets.token_hex(12)}"
+    id = f"{dialect.id_prefix}{secrets.token_hex(12)}"
     request_id.set(id)
     headers: Headers = tuple((name.lower(), value) for name, value in request.headers.items())
-    wish = request.headers.get("x-appliance-route", "auto").strip().lower()
+    wish = _wish(request)
     share = room.open()
     try:
         body = await _body(request, limits, share)
         if (trouble := trouble_in_json(body, limits)) is not None:
             raise BackendError(Fault.REQUEST, trouble)
-        parsed = dialect.parse(body, headers)
+        parsed = replace(dialect.parse(body, headers), query=request.url.query)
         if len(parsed.messages) > limits.messages:
             message = f"messages holds {len(parsed.messages)} messages; at most {limits.messages} are possible."
             raise BackendError(Fault.REQUEST, message, param="messages")
@@ -165,6 +176,29 @@ async def _chat(appliance: Appliance, dialect: Dialect, request: Request, limits
         share.release()
         raise
     return AnswerResponse(answer, parsed, dialect, over=share.release)  # type: ignore[return-value]  # any ASGI callable
+
+
+async def _count_tokens(appliance: Appliance, request: Request, limits: Limits, room: Room) -> Response:
+    """How many tokens is this conversation of Anthropic's dialect?"""
+    id = f"count_{secrets.token_hex(12)}"
+    request_id.set(id)
+    share = room.open()
+    try:
+        body = await _body(request, limits, share)
+        if (trouble := trouble_in_json(body, limits)) is not None:
+            raise BackendError(Fault.REQUEST, trouble)
+        parsed, asked = parse_count(body, request)
+        return counted(await appliance.count_tokens(parsed, asked, wish=_wish(request)), id)
+    except ClientGone:
+        return Response(status_code=499)
+    except BackendError as error:
+        return _refusal(ANTHROPIC, error, id)
+    finally:
+        share.release()
+
+
+def _wish(request: Request) -> str:
+    return request.headers.get("x-appliance-route", "auto").strip().lower()
 
 
 async def _body(request: Request, limits: Limits, share: Share | None = None) -> bytes:
@@ -197,7 +231,7 @@ def _with_stops(appliance: Appliance, request: ChatRequest, wish: str) -> ChatRe
 
 
 def _refusal(dialect: Dialect, error: BackendError, id: str | None = None) -> Response:
-    reply = dialect.encode_error(error)
+    reply = dialect.encode_error(error, id=id or "")
     response = Response(reply.body, status_code=reply.status)
     for name, value in reply.headers:
         response.headers[name] = value
@@ -213,10 +247,6 @@ def _kinds(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "appliance"}
-
-
 def _expects(scope: Scope) -> bool:
     """Does the client wait to be told that it may send its body?"""
     return any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
@@ -228,8 +258,9 @@ async def _turn_away(scope: Scope, receive: Receive, response: Response, limits:
         response.headers["connection"] = "close"
 
 
-async def _internal(_: Request, __: Exception) -> Response:
-    return _refusal(OPENAI, BackendError(Fault.SERVER, "The appliance made a mistake; it is in its log.", status=500))
+async def _internal(request: Request, __: Exception) -> Response:
+    error = BackendError(Fault.SERVER, "The appliance made a mistake; it is in its log.", status=500)
+    return _refusal(dialect_of(request), error)
 
 
 class Doorkeeper:
@@ -257,10 +288,11 @@ class Doorkeeper:
 
     def _judge(self, scope: Scope) -> Response | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        dialect = spoken(scope["path"], headers.keys())
         refusal = admit(headers.get(b"host"), headers.get(b"origin"), own_names=self._own_names, origins=self._origins)
         if refusal is not None:
-            return _refusal(OPENAI, BackendError(Fault.REQUEST, refusal.message, status=refusal.status))
+            return _refusal(dialect, BackendError(Fault.REQUEST, refusal.message, status=refusal.status))
         if scope["method"] == "POST" and not is_json(headers.get(b"content-type")):
             message = "The content-type of a POST must be application/json."
-            return _refusal(OPENAI, BackendError(Fault.REQUEST, message, status=415))
+            return _refusal(dialect, BackendError(Fault.REQUEST, message, status=415))
         return None

@@ -22,6 +22,7 @@ from appliance.core.chat import BackendError
 from appliance.guard.limits import LIMITS, Limits, connections_for
 from appliance.server.connection import bounded
 from appliance.server.routes import build
+from appliance.server.status import status
 from appliance.store.store import Resolved
 
 FINE, NOT_WELL, WRONG_MODEL = 0, 1, 64
@@ -102,7 +103,7 @@ async def _watch_engine(server: uvicorn.Server, appliance: Appliance, require_gp
     """Say when the model is ready; end the service if it never can be, or no longer."""
     try:
         await appliance.engine.wait_ready()
-        engine = (await appliance.status())["engine"]
+        engine = (await status(appliance))["engine"]
         _introduce(engine)
         if require_gpu and not (engine["gpu_offload"] and engine["gpu_layers"]):
             trouble = (

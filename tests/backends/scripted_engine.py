@@ -90,12 +90,24 @@ def generate(frame):
         say(begun, {"op": "text", "id": id, "text": asked}, finish)
 
 
+def count(frame):
+    id, asked = frame["id"], frame["messages"][-1]["content"]
+    if asked == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif asked == "refuse":
+        say({"op": "error", "id": id, "fault": "request", "message": "No.", "param": "messages"})
+    elif asked != "wait":
+        say({"op": "counted", "id": id, "tokens": len(asked)})
+
+
 while data := pipe.recv(65536):
     for frame in decoder.feed(data):
         if frame["op"] == "load":
             load(frame)
         elif frame["op"] == "generate":
             generate(frame)
+        elif frame["op"] == "count":
+            count(frame)
         elif frame["op"] == "cancel":
             cancelled.append(frame["id"])
             followed.append(frame)

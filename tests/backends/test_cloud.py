@@ -1,9 +1,10 @@
-"""A cloud as a backend: what goes up, what comes down, what is no answer, and how it is closed."""
+"""A cloud as a backend: what comes down, what is no answer, and how it is closed. Real sockets."""
 
 import asyncio
+import gzip
+import zlib
 from contextlib import aclosing, suppress
 
-import httpx
 import pytest
 
 from appliance.backends import cloud
@@ -12,72 +13,24 @@ from appliance.dialects.openai_chat import OPENAI
 from tests.backends.scripted import (
     ANSWER,
     BODY,
+    CUT,
     JSON,
-    KEY,
+    RESET,
     SSE,
     WHOLE,
-    Body,
+    Gate,
+    Silent,
     answered,
-    backend,
     chunk,
     failed,
+    heard,
     read,
-    sent,
+    says,
+    within,
     words,
 )
 
-# ------------------------------------------------------------------------------------------------ going up
-
-
-def test_the_cloud_gets_the_clients_own_bytes_at_the_dialects_path():
-    request = sent(base_url="https://cloud.test/v1/")
-    assert (request.method, str(request.url), request.content) == (
-        "POST",
-        "https://cloud.test/v1/chat/completions",
-        BODY,
-    )
-
-
-def test_an_alias_changes_the_models_value_and_nothing_else():
-    assert sent(model="gpt-5-big").content == BODY.replace(b"gpt-4", b"gpt-5-big")
-
-
-def test_what_carries_meaning_goes_up_and_what_is_between_two_others_does_not():
-    meaning = [("openai-beta", "assistants=v2"), ("anthropic-version", "1"), ("x-title", "app"), ("user-agent", "mine")]
-    between = [(name, "theirs") for name in sorted(cloud.NOT_PASSED_UP)] + [("x-appliance-route", "theirs")]
-    headers = sent(headers=(*meaning, *between)).headers
-    assert [(name, headers.get_list(name)) for name, _ in meaning] == [(name, [value]) for name, value in meaning]
-    assert [name for name, value in headers.multi_items() if value == "theirs"] == []
-
-
-@pytest.mark.parametrize(
-    "name",
-    "connection keep-alive te trailer transfer-encoding upgrade host content-length cookie accept-encoding "
-    "content-encoding expect authorization x-api-key proxy-authorization origin".split(),
-)
-def test_this_header_never_goes_up(name):
-    assert "theirs" not in sent(headers=((name, "theirs"),)).headers.get_list(name)
-
-
-def test_our_key_is_shown_and_not_the_clients():
-    headers = sent(headers=(("authorization", "Bearer client"), ("x-api-key", "client")), key=KEY).headers
-    assert headers.get_list("authorization") == [f"Bearer {KEY}"]
-    assert "authorization" not in sent(headers=(("authorization", "Bearer client"),)).headers
-
-
-@pytest.mark.parametrize(("body", "accept"), [(BODY, "text/event-stream"), (WHOLE, "application/json")])
-def test_we_ask_for_what_we_can_read(body, accept):
-    headers = sent(body=body).headers
-    found = [headers.get_list(name) for name in ("accept", "content-type", "accept-encoding", "host")]
-    assert found == [[accept], ["application/json"], ["identity"], ["cloud.test"]]
-
-
-def test_configured_headers_go_up():
-    made = backend(
-        lambda request: httpx.Response(200, headers=SSE, content=chunk(request.headers["x-team"], "stop")),
-        headers=(("x-team", "blue"),),
-    )
-    assert words(asyncio.run(read(made))) == "blue"
+pytestmark = pytest.mark.live
 
 
 # --------------------------------------------------------------------------------------------- coming down
@@ -85,7 +38,19 @@ def test_configured_headers_go_up():
 
 def test_a_stream_comes_as_it_came_one_batch_for_each_read():
     pieces = [chunk("Th"), chunk("e q") + chunk("uick"), chunk(None, "stop"), b"data: [DONE]\n\n"]
-    batches = answered(httpx.Response(200, headers=SSE, stream=Body(*pieces)))
+    gates = [Gate() for _ in pieces]
+
+    async def scene(made, _):
+        got = []
+        async with aclosing(made.stream(OPENAI.parse(BODY), "gpt-4")) as batches:
+            got.append(await anext(batches))
+            for gate in gates:
+                gate.open.set()
+                got.append(await anext(batches))
+        return got
+
+    talk = [one for pair in zip(gates, pieces, strict=True) for one in pair]
+    batches = within(scene, says(200, SSE, *talk))
     assert batches[0] == [Opened(headers=())]
     assert [words([batch]) for batch in batches[1:]] == ["Th", "e quick", "", ""]
     assert b"".join(event.wire.data for batch in batches[1:] for event in batch if event.wire) == b"".join(pieces)
@@ -93,27 +58,86 @@ def test_a_stream_comes_as_it_came_one_batch_for_each_read():
 
 def test_a_read_that_completes_no_event_gives_no_batch():
     half, rest = chunk("Hi")[:20], chunk("Hi")[20:]
-    batches = answered(httpx.Response(200, headers=SSE, stream=Body(half, rest, chunk(None, "stop"))))
-    assert [words([batch]) for batch in batches[1:]] == ["Hi", ""]
+    gate = Gate()
+
+    async def scene(made, _):
+        async with aclosing(made.stream(OPENAI.parse(BODY), "gpt-4")) as batches:
+            await anext(batches)
+            asyncio.get_running_loop().call_later(0.05, gate.open.set)
+            return await anext(batches)
+
+    assert words([within(scene, says(200, SSE, half, gate, rest, chunk(None, "stop")))]) == "Hi"
 
 
 def test_what_the_decoder_still_holds_at_the_end_is_given():
-    batches = answered(httpx.Response(200, headers=SSE, stream=Body(chunk("Hi"), chunk(None, "stop").rstrip(b"\n"))))
+    batches = answered(says(200, SSE, chunk("Hi"), chunk(None, "stop").rstrip(b"\n")))
     assert Finish in [type(event) for event in batches[-1]]
 
 
 def test_a_whole_answer_is_one_batch_with_its_very_bytes():
-    [batch] = answered(httpx.Response(200, headers=JSON, stream=Body(ANSWER[:30], ANSWER[30:])), WHOLE)
+    [batch] = answered(says(200, JSON, ANSWER[:30], ANSWER[30:]), WHOLE)
     assert batch[0] == Opened(headers=())
     assert batch[1].wire == Wire("openai", ANSWER)
     assert (words([batch]), type(batch[-1])) == ("Hi", Finish)
 
 
+@pytest.mark.parametrize(
+    ("name", "packed"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress)],
+)
+def test_an_answer_that_was_packed_unasked_is_unpacked(name, packed):
+    packing = {"content-encoding": name}
+    [batch] = answered(says(200, JSON | packing, packed(ANSWER)), WHOLE)
+    assert batch[1].wire == Wire("openai", ANSWER)
+    stream = packed(chunk("Hi", "stop"))
+    assert words(answered(says(200, SSE | packing, stream[:10], stream[10:]))) == "Hi"
+
+
+def test_words_that_were_packed_come_as_soon_as_they_are_there():
+    packer = zlib.compressobj(wbits=31)
+    first = packer.compress(chunk("Hi")) + packer.flush(zlib.Z_SYNC_FLUSH)
+    rest = packer.compress(chunk(None, "stop")) + packer.flush()
+    gate = Gate()
+
+    async def scene(made, _):
+        async with aclosing(made.stream(OPENAI.parse(BODY), "gpt-4")) as batches:
+            await anext(batches)
+            return await anext(batches)
+
+    assert words([within(scene, says(200, SSE | {"content-encoding": "gzip"}, first, gate, rest))]) == "Hi"
+
+
+@pytest.mark.parametrize("name", ["gzip", "br", "x-own"])
+def test_a_packing_that_is_not_what_it_says_is_a_broken_answer(name):
+    error = failed(says(200, SSE | {"content-encoding": name}, b"this is not packed"))
+    assert error.fault is Fault.BROKEN
+
+
 def test_headers_that_carry_meaning_come_down_and_no_others():
-    down = {"x-request-id": "q", "OpenAI-Version": "1", "x-ratelimit-remaining-tokens": "9", "anthropic-x": "a"}
-    others = {"set-cookie": "a=b", "server": "nginx", "connection": "close", "date": "now", "cf-ray": "1"}
-    batches = answered(httpx.Response(200, headers=SSE | down | others, content=chunk("Hi", "stop")))
+    down = {
+        "x-request-id": "q",
+        "OpenAI-Version": "1",
+        "x-ratelimit-remaining-tokens": "9",
+        "anthropic-x": "a",
+        "request-id": "r",
+        "retry-after-ms": "5",
+        "x-should-retry": "false",
+    }
+    others = {"set-cookie": "a=b", "server": "nginx", "date": "now", "cf-ray": "1"}
+    batches = answered(says(200, SSE | down | others, chunk("Hi", "stop")))
     assert batches[0] == [Opened(headers=tuple((name.lower(), value) for name, value in down.items()))]
+
+
+def test_a_header_comes_down_in_its_very_bytes_and_as_often_as_it_came():
+    arrow = "\u2192".encode()
+    headers = [*SSE.items(), (b"x-request-id", arrow), (b"x-request-id", b"caf\xe9")]
+    batches = answered(says(200, headers, chunk("Hi", "stop")))
+    assert [value.encode("latin-1") for _, value in batches[0][0].headers] == [arrow, b"caf\xe9"]
+
+
+def test_headers_may_be_long():
+    batches = answered(says(200, SSE | {"x-request-id": "q" * 30_000}, chunk("Hi", "stop")))
+    assert batches[0][0].headers == (("x-request-id", "q" * 30_000),)
 
 
 # ----------------------------------------------------------------------------------------- what is no answer
@@ -131,13 +155,13 @@ def test_headers_that_carry_meaning_come_down_and_no_others():
     ],
 )
 def test_a_wrong_content_type_is_a_broken_answer(body, found, message):
-    error = failed(httpx.Response(200, headers={"content-type": found} if found else {}, content=b"<html>"), body)
+    error = failed(says(200, {"content-type": found} if found else {}, b"<html>"), body)
     assert (error.fault, error.message) == (Fault.BROKEN, message)
 
 
 @pytest.mark.parametrize("found", ["Text/Event-Stream", "text/event-stream;charset=utf-8", "text/event-stream ; a=b"])
 def test_a_content_type_may_be_written_in_many_ways(found):
-    assert words(answered(httpx.Response(200, headers={"content-type": found}, content=chunk("Hi", "stop")))) == "Hi"
+    assert words(answered(says(200, {"content-type": found}, chunk("Hi", "stop")))) == "Hi"
 
 
 @pytest.mark.parametrize(
@@ -148,104 +172,148 @@ def test_a_content_type_may_be_written_in_many_ways(found):
         (404, Fault.CONFIG),
         (429, Fault.BUSY),
         (500, Fault.SERVER),
-        (204, Fault.BROKEN),
         (302, Fault.BROKEN),
         (511, Fault.BROKEN),
     ],
 )
 def test_another_status_is_for_the_dialect_to_judge(status, fault):
-    response = httpx.Response(status, headers={"retry-after": "30", "location": "https://portal.test/"}, content=b"{}")
-    error = failed(response)
+    error = failed(says(status, {"retry-after": "30", "location": "https://portal.test/"}, b"{}"))
     assert (error.fault, error.status) == (fault, status)
     if status == 429:
         assert error.retry_after == 30.0
 
 
+def test_an_answer_of_no_content_is_broken():
+    assert failed(b"HTTP/1.1 204 No Content\r\n\r\n").fault is Fault.BROKEN
+
+
 def test_the_dialect_judges_by_the_clouds_own_words():
     full = b'{"error":{"code":"context_length_exceeded","message":"..."}}'
-    assert failed(httpx.Response(400, headers=JSON, content=full)).fault is Fault.TOO_LONG
+    assert failed(says(400, JSON, full)).fault is Fault.TOO_LONG
+
+
+def test_a_long_error_page_is_judged_by_its_status():
+    error = failed(says(400, JSON, b'{"error":{"message":"' + b"x" * (1 << 20) + b'"}}'))
+    assert (error.fault, error.status) == (Fault.REQUEST, 400)
 
 
 def test_a_redirect_is_not_followed():
-    seen = []
+    async def scene(made, cloud):
+        with pytest.raises(BackendError) as caught:
+            await read(made)
+        return caught.value.fault, [request.target for request in cloud.sent]
 
-    def network(request):
-        seen.append(str(request.url))
-        return httpx.Response(307, headers={"location": "https://portal.test/login"})
-
-    assert failed(network).fault is Fault.BROKEN
-    assert seen == ["https://cloud.test/v1/chat/completions"]
+    found = within(scene, says(307, {"location": "/elsewhere"}))
+    assert found == (Fault.BROKEN, ["/v1/chat/completions"])
 
 
 def test_what_does_not_parse_is_broken_after_the_events_before_it():
-    made = backend(httpx.Response(200, headers=SSE, stream=Body(chunk("Hi") + b"data: {nonsense\n\n", chunk("no"))))
-    got = []
-
-    async def scene():
-        async with aclosing(made.stream(OPENAI.parse(BODY), "gpt-4")) as batches:
-            async for batch in batches:
-                got.append(list(batch))
-
-    with pytest.raises(BackendError) as caught:
-        asyncio.run(scene())
-    assert (words(got), caught.value.fault) == ("Hi", Fault.BROKEN)
+    got, error = within(lambda made, _: heard(made), says(200, SSE, chunk("Hi") + b"data: {nonsense\n\n", chunk("no")))
+    assert (got, error.fault) == ("Hi", Fault.BROKEN)
 
 
 def test_a_whole_answer_without_bounds_is_cut_off(monkeypatch):
     monkeypatch.setattr(cloud, "WHOLE_ANSWER_LIMIT", 100)
-    body = Body(*[b"x" * 60] * 3)
-    error = failed(httpx.Response(200, headers=JSON, stream=body), WHOLE)
+    gate = Gate()
+
+    async def scene(made, there):
+        with pytest.raises(BackendError) as caught:
+            await read(made, WHOLE)
+        await there.departed.wait()
+        return caught.value
+
+    error = within(scene, says(200, JSON, b"x" * 60, b"x" * 60, gate))
     assert (error.fault, error.message) == (Fault.BROKEN, "openai sent an answer of more than 100 bytes.")
-    assert body.closed
 
 
 def test_a_whole_answer_may_be_as_long_as_the_limit(monkeypatch):
     monkeypatch.setattr(cloud, "WHOLE_ANSWER_LIMIT", len(ANSWER))
-    assert words(answered(httpx.Response(200, headers=JSON, stream=Body(ANSWER[:30], ANSWER[30:])), WHOLE)) == "Hi"
+    assert words(answered(says(200, JSON, ANSWER[:30], ANSWER[30:]), WHOLE)) == "Hi"
 
 
 # --------------------------------------------------------------------------------------------------- closing
 
 
 @pytest.mark.parametrize("batches_read", [1, 2])
-def test_closing_the_stream_closes_the_response(batches_read):
-    body = Body(chunk("a"), chunk("b"), chunk("c"))
-    made = backend(httpx.Response(200, headers=SSE, stream=body))
-
-    async def scene():
+def test_closing_the_stream_hangs_up(batches_read):
+    async def scene(made, there):
         batches = made.stream(OPENAI.parse(BODY), "gpt-4")
         for _ in range(batches_read):
             await anext(batches)
-        assert not body.closed
+        assert there.open == 1
         await batches.aclose()
-        return body.closed
+        await there.departed.wait()
+        return there.open
 
-    assert asyncio.run(scene())
+    assert within(scene, says(200, SSE, chunk("a"), Gate())) == 0
+
+
+def test_a_client_that_leaves_before_the_head_of_the_answer_hangs_up():
+    async def scene(made, there):
+        reading = asyncio.create_task(read(made))
+        while not there.sent:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reading
+        while there.open:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    within(scene, Silent())
 
 
 @pytest.mark.parametrize(
-    "response",
+    "answer",
     [
-        (200, SSE, [chunk("a", "stop")]),
-        (200, SSE, [chunk("a"), httpx.ReadError("cut")]),
-        (200, SSE, [b"data: nonsense\n\n"]),
-        (200, {"content-type": "text/html"}, [b"<html>"]),
-        (500, JSON, [b"{}"]),
-        (500, JSON, [httpx.ReadError("cut")]),
+        says(200, SSE, chunk("a"), RESET),
+        says(200, SSE, chunk("a"), CUT),
+        says(200, SSE, b"data: nonsense\n\n", Gate()),
+        says(200, {"content-type": "text/html"}, b"<html>", Gate()),
+        says(500, JSON, b"{", CUT),
     ],
 )
-def test_however_it_ends_the_response_is_closed(response):
-    status, headers, pieces = response
-    body = Body(*pieces)
-    with suppress(BackendError):
-        answered(httpx.Response(status, headers=headers, stream=body))
-    assert body.closed
+def test_however_badly_it_ends_the_connection_is_given_up(answer):
+    async def scene(made, there):
+        with suppress(BackendError):
+            await read(made)
+        while there.open:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        return made._transport._session.connector._conns
+
+    assert not any(within(scene, answer).values())
+
+
+def test_after_an_end_the_connection_is_kept_for_the_next_request():
+    async def scene(made, there):
+        for body in (BODY, WHOLE, BODY):
+            await read(made, body)
+        return there.made
+
+    assert (
+        within(
+            scene, lambda asked: says(200, SSE, chunk("Hi", "stop")) if asked.body == BODY else says(200, JSON, ANSWER)
+        )
+        == 1
+    )
+
+
+def test_after_a_refusal_the_connection_is_kept_too():
+    async def scene(made, there):
+        for _ in range(3):
+            with suppress(BackendError):
+                await read(made)
+        return there.made
+
+    assert within(scene, says(429, JSON, b"{}")) == 1
 
 
 def test_closing_the_backend_closes_its_connections():
-    async def scene():
-        made = backend(httpx.Response(200))
+    async def scene(made, there):
+        await read(made)
+        assert there.open == 1
         await made.aclose()
-        return made._client.is_closed
+        while there.open:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        return there.open
 
-    assert asyncio.run(scene())
+    assert within(scene, says(200, SSE, chunk("Hi", "stop"))) == 0

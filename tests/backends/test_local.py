@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from appliance.backends.local import UNSEEN_IMAGE, LocalBackend, job
+from appliance.backends.local import UNREAD_DOCUMENT, UNSEEN_IMAGE, LocalBackend, declared, job
 from appliance.core.chat import (
     BackendError,
     ChatRequest,
@@ -16,6 +17,7 @@ from appliance.core.chat import (
     Event,
     Fault,
     Finish,
+    Foreign,
     Image,
     Message,
     Part,
@@ -25,6 +27,7 @@ from appliance.core.chat import (
     Started,
     Text,
     TextDelta,
+    Tool,
     ToolCall,
     ToolResult,
     Usage,
@@ -50,6 +53,7 @@ FINISH: Frame = {
     "op": "finish", "id": 1, "reason": "stop", "prompt_tokens": 9, "completion_tokens": 2, "cached_tokens": 4,
 }  # fmt: skip
 STARTED = Started(id="", model="starter", created=0)
+READ = Usage(prompt_tokens=9, completion_tokens=0)
 
 
 class Scripted:
@@ -66,6 +70,10 @@ class Scripted:
         finally:
             self.closed = True
 
+    async def count(self, job: Mapping[str, Any]) -> int:
+        self.jobs.append(job)
+        return 42
+
 
 async def answer(engine: Scripted, request: ChatRequest) -> list[Sequence[Event]]:
     return [list(events) async for events in LocalBackend(engine, "starter").stream(request, "gpt")]
@@ -74,7 +82,7 @@ async def answer(engine: Scripted, request: ChatRequest) -> list[Sequence[Event]
 async def test_frames_become_events_batch_by_batch() -> None:
     text = [{"op": "text", "id": 1, "text": "Hel"}, {"op": "text", "id": 1, "text": "lo"}]
     assert await answer(Scripted([begun()], text, [FINISH]), asked()) == [
-        [STARTED],
+        [STARTED, READ],
         [TextDelta(text="Hel"), TextDelta(text="lo")],
         [Finish(reason="stop"), Usage(prompt_tokens=9, completion_tokens=2, cached_tokens=4)],
     ]
@@ -87,14 +95,42 @@ async def test_a_full_answer_says_so() -> None:
 
 async def test_a_trimmed_conversation_is_said_to_be_degraded() -> None:
     batches = await answer(Scripted([begun(trimmed=2), FINISH]), asked(trim=True))
-    assert batches[0][:2] == [STARTED, Degraded(what="context")]
+    assert batches[0][:3] == [STARTED, READ, Degraded(what="context")]
 
 
 async def test_an_image_is_said_to_be_unseen_and_a_line_stands_in_its_place() -> None:
     engine = Scripted([begun(), FINISH])
     batches = await answer(engine, asked(said("user", Text("What is this?"), Image("data:..."))))
-    assert batches[0][:2] == [STARTED, Degraded(what="images")]
+    assert batches[0][:3] == [STARTED, READ, Degraded(what="images")]
     assert engine.jobs[0]["messages"] == [{"role": "user", "content": f"What is this?\n{UNSEEN_IMAGE}"}]
+
+
+async def test_a_document_is_said_to_be_unread_and_a_line_stands_in_its_place() -> None:
+    engine = Scripted([begun(trimmed=1), FINISH])
+    batches = await answer(engine, asked(said("user", Foreign("document"), Text("Sum it up."), Image("data:..."))))
+    assert batches[0][:5] == [STARTED, READ, *(Degraded(what=what) for what in ("images", "documents", "context"))]
+    assert engine.jobs[0]["messages"][0]["content"] == f"{UNREAD_DOCUMENT}\nSum it up.\n{UNSEEN_IMAGE}"
+
+
+async def test_the_stop_string_it_ran_into_is_told() -> None:
+    batches = await answer(Scripted([begun(), FINISH | {"stop": "END"}]), asked(stop=("END",)))
+    assert Finish(reason="stop", stop="END") in batches[0]
+
+
+async def test_everything_the_model_would_read_is_counted_tools_and_its_own_beginning_too() -> None:
+    engine = Scripted()
+    tool = Tool(name="weather", description="Ask für it.", parameters={"type": "object"})
+    request = asked(said("user", Text("Hi")), said("assistant", Text("Hel")), tools=(tool,))
+    assert await LocalBackend(engine, "starter").count(replace(request, dialect="anthropic")) == 42
+    assert engine.jobs == [
+        {
+            "messages": [{"role": "user", "content": "Hi"}],
+            "committed": "Hel",
+            "prefill": 3,
+            "tools": ['{"name": "weather", "description": "Ask für it.", "parameters": {"type": "object"}}'],
+        }
+    ]
+    assert declared(tool) == engine.jobs[0]["tools"][0]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +159,7 @@ async def test_what_came_before_an_error_in_the_same_batch_is_given_out_first() 
     with pytest.raises(BackendError):
         async for events in LocalBackend(Scripted([begun(), text, error]), "starter").stream(asked(), "gpt"):
             got += events
-    assert got == [STARTED, TextDelta(text="half")]
+    assert got == [STARTED, READ, TextDelta(text="half")]
 
 
 async def test_closing_the_answer_closes_the_engines() -> None:
@@ -147,6 +183,8 @@ def test_a_request_is_told_with_everything_that_matters() -> None:
     assert job(request) == {
         "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
         "committed": "Hel",
+        "prefill": 0,
+        "first": True,
         "max_tokens": 5,
         "stop": ["END"],
         "trim": True,
@@ -166,5 +204,47 @@ def test_tools_are_told_as_text_and_reasoning_is_left_out() -> None:
     ]
 
 
+def test_a_tool_that_failed_is_told_as_such() -> None:
+    request = asked(said("tool", ToolResult(id="1", text="no such city", failed=True)))
+    assert job(request)["messages"][0]["content"] == "[The tool failed: no such city]"
+
+
 def test_without_committed_text_nothing_is_committed() -> None:
-    assert job(asked())["committed"] is None
+    told = job(asked())
+    assert (told["committed"], told["prefill"], told["first"]) == (None, 0, False)
+
+
+def test_of_reasoning_and_text_in_any_order_the_text_is_gone_on_from() -> None:
+    begun = said("assistant", Reasoning("hm"), Text("Hel"), Reasoning("yes"), Text("lo"))
+    assert job(asked(committed=begun))["committed"] == "Hello"
+
+
+def test_who_was_cut_while_thinking_is_answered_from_the_start_before_those_who_wait() -> None:
+    told = job(asked(committed=said("assistant", Reasoning("hm"))))
+    assert (told["committed"], told["first"]) == ("", True)
+
+
+HALF = (said("user", Text("Hi")), said("assistant", Text("Well, "), Text("I")))
+
+
+@pytest.mark.parametrize(
+    ("committed", "whole", "first"),
+    [(None, "Well, I", False), (" think", "Well, I think", True), ("", "Well, I", True)],
+)
+def test_an_anthropic_clients_half_answer_is_gone_on_with(committed: str | None, whole: str, first: bool) -> None:
+    begun = None if committed is None else said("assistant", Text(committed))
+    told = job(replace(asked(*HALF, committed=begun), dialect="anthropic"))
+    assert told["messages"] == [{"role": "user", "content": "Hi"}]
+    assert (told["committed"], told["prefill"], told["first"]) == (whole, 7, first)
+
+
+def test_only_text_is_gone_on_with_and_only_in_that_dialect() -> None:
+    call = ToolCall(id="1", name="weather", arguments="{}")
+    for request in (
+        asked(*HALF),
+        replace(asked(HALF[0], said("assistant", Text("I"), call)), dialect="anthropic"),
+        replace(asked(HALF[0]), dialect="anthropic"),
+        replace(asked(), messages=(), dialect="anthropic"),
+    ):
+        told = job(request)
+        assert (told["committed"], told["prefill"], len(told["messages"])) == (None, 0, len(request.messages))

@@ -8,6 +8,8 @@ import pytest
 from appliance.core import chat
 from appliance.core.chat import (
     BackendError,
+    BlockStart,
+    BlockStop,
     ChatRequest,
     Degraded,
     Fault,
@@ -37,10 +39,14 @@ CONTENT = [
     ToolCallDelta(index=0, arguments="{"),
     ToolCallDelta(index=0, arguments=""),
     Opaque(content=True),
+    Opaque(content=True, closed=True),
+    BlockStart(index=0, kind="other"),
 ]
 LIFECYCLE = [
     Opened(headers=()),
     Started(id="x", model="m", created=1),
+    *(BlockStart(index=0, kind=kind) for kind in ("text", "reasoning", "tool_call")),
+    BlockStop(index=0),
     TextDelta(text=""),
     ReasoningDelta(text=""),
     Opaque(content=False, wire=Wire("openai", b": ping\n\n")),

@@ -1,5 +1,7 @@
 """Who may answer, for every wish and every kind of model name."""
 
+from dataclasses import replace
+
 import pytest
 
 from appliance.core.chat import BackendError, ChatRequest, Fault, Message, Text
@@ -170,3 +172,41 @@ def test_the_list_of_models_begins_with_the_box_and_names_nothing_twice():
 
 def test_a_name_that_is_alias_and_pattern_of_one_cloud_is_listed_once():
     assert models((Offer(name="x", models=("gpt-4",), aliases=(("gpt-4", "big"),)),)) == ("local", "gpt-4")
+
+
+def translated(*, foreign: tuple[str, ...] = (), objection: str | None = None, client_key: bool = False):
+    anthropic = Offer(
+        name="claude",
+        dialect="anthropic",
+        aliases=(("gpt-*", "c"),),
+        objection=lambda _: objection,
+        client_key=client_key,
+    )
+    return replace(ask(), foreign=foreign), anthropic
+
+
+def test_an_upstream_of_another_dialect_is_asked_when_everything_can_be_said_there():
+    asked, anthropic = translated()
+    assert names(asked, [anthropic]) == ["claude", "local"]
+
+
+@pytest.mark.parametrize("says", [{"foreign": ("functions",)}, {"objection": "n"}])
+def test_what_cannot_be_translated_leaves_the_upstream_out(says):
+    asked, anthropic = translated(**says)
+    assert names(asked, [anthropic, OPENAI]) == ["openai", "local"]
+    with pytest.raises(BackendError) as refused:
+        route(asked, [anthropic])
+    field = says.get("objection") or says["foreign"][0]
+    assert (refused.value.fault, refused.value.status, refused.value.param) == (Fault.REQUEST, 400, field)
+    assert refused.value.message.startswith(f"{field} cannot be translated: claude speaks the anthropic dialect")
+
+
+def test_an_upstream_of_the_same_dialect_gets_what_no_other_understands():
+    assert names(replace(ask(), foreign=("functions",)), [OPENAI]) == ["openai", "local"]
+
+
+def test_a_callers_own_credential_is_never_shown_to_a_cloud_of_another_dialect():
+    asked, anthropic = translated(client_key=True)
+    assert names(asked, [anthropic, OPENAI]) == ["openai", "local"]
+    with pytest.raises(BackendError, match="the caller's own credential"):
+        route(asked, [anthropic])

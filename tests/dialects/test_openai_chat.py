@@ -18,18 +18,17 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from appliance.core.chat import (
     BackendError,
+    BlockStart,
+    BlockStop,
     ChatRequest,
     Degraded,
-    Dialect,
     Event,
     Fault,
     Finish,
     Message,
     Opaque,
-    Opened,
     ReasoningDelta,
     Started,
-    StreamEncoder,
     Takeover,
     Text,
     TextDelta,
@@ -38,6 +37,7 @@ from appliance.core.chat import (
     Usage,
     Wire,
 )
+from appliance.core.seams import Dialect, StreamEncoder
 from appliance.dialects.openai_chat import OPENAI
 
 WIRE = Path(__file__).parent.parent / "wire" / "openai"
@@ -114,13 +114,6 @@ def test_a_count_that_the_cloud_gave_is_not_given_again() -> None:
     assert client.close() == b"data: [DONE]\n\n"
 
 
-def test_a_whole_answer_of_a_cloud_is_given_back_byte_for_byte() -> None:
-    for name in ("whole.json", "whole_tools.json"):
-        body = (WIRE / name).read_bytes()
-        events = [Opened(headers=()), Degraded(what="context"), *OPENAI.decode_whole(body)]
-        assert OPENAI.encode_whole(REQUEST, events, id="x", created=1) == body
-
-
 # -------------------------------------------------------------------------------------------------- speaking
 
 
@@ -190,22 +183,29 @@ BODIES = st.lists(
 @given(
     started=st.builds(Started, id=TEXT, model=TEXT, created=st.integers(1, 2**40)),
     body=BODIES,
-    calls=st.lists(st.tuples(TEXT, TEXT), min_size=2, max_size=2),
-    finish=st.builds(Finish, reason=st.sampled_from(["stop", "length", "tool_calls", "content_filter"])),
+    calls=st.lists(st.tuples(st.text("abc123_-", min_size=1, max_size=40), TEXT, TEXT), min_size=2, max_size=2),
+    finish=st.builds(Finish, reason=st.sampled_from(["length", "tool_calls", "content_filter"])),
     usage=st.builds(
-        Usage, prompt_tokens=st.integers(0, 9), completion_tokens=st.integers(0, 9), cached_tokens=st.integers(0, 9)
+        Usage,
+        prompt_tokens=st.integers(0, 9),
+        completion_tokens=st.integers(0, 9),
+        cached_tokens=st.integers(0, 9),
+        cache_written_tokens=st.integers(0, 9),
+        reasoning_tokens=st.integers(0, 9),
     ),
     places=st.lists(st.integers(min_value=0), max_size=10),
 )
 def test_what_is_encoded_is_decoded_back(
     started: Started,
     body: list[Event],
-    calls: list[tuple[str, str]],
+    calls: list[tuple[str, str, str]],
     finish: Finish,
     usage: Usage,
     places: list[int],
 ) -> None:
-    begun: list[Event] = [ToolCallStart(index=at, id=id, name=name) for at, (id, name) in enumerate(calls)]
+    begun: list[Event] = []
+    for at, (id, name, arguments) in enumerate(calls):
+        begun += [ToolCallStart(index=at, id=id, name=name), ToolCallDelta(index=at, arguments=arguments)]
     events: list[Event] = [started, *begun, *body, finish, usage]
     client = encoder(include_usage=True)
     stream = client.encode(events) + client.close()
@@ -230,23 +230,6 @@ def said(events: Sequence[Event]) -> tuple[Any, ...]:
             calls[event.index][2] += event.arguments
     rest = [event for event in bare(events) if isinstance(event, Started | Finish | Usage)]
     return text, thought, calls, rest
-
-
-def test_a_whole_answer_of_ours_has_every_choice() -> None:
-    events: list[Event] = [STARTED, TextDelta(text="a"), TextDelta(text="b", choice=1)]
-    events += [Finish(reason="stop"), Finish(reason="length", choice=1)]
-    whole = json.loads(OPENAI.encode_whole(REQUEST, events, id="x", created=1))
-    ChatCompletion.model_validate(whole, strict=True)
-    assert [choice["message"]["content"] for choice in whole["choices"]] == ["a", "b"]
-    assert [choice["finish_reason"] for choice in whole["choices"]] == ["stop", "length"]
-    assert "usage" not in whole
-
-
-def test_a_whole_answer_out_of_a_stream_is_written_anew() -> None:
-    events = OPENAI.decoder().feed((WIRE / "text.sse").read_bytes())
-    whole = json.loads(OPENAI.encode_whole(REQUEST, events, id="x", created=1))
-    assert (whole["id"], whole["choices"][0]["message"]["content"]) == ("chatcmpl-123", "Hello – wörld 🙂")  # noqa: RUF001
-    assert OPENAI.encode_whole(REQUEST, events[:1], id="x", created=1).startswith(b'{"id"')
 
 
 # -------------------------------------------------------------------------------------------------- takeover
@@ -288,7 +271,7 @@ def test_a_second_cloud_of_the_dialect_speaks_under_the_names_of_the_first() -> 
 def test_a_chunk_without_a_word_from_a_second_cloud_is_renamed_too() -> None:
     client = encoder()
     client.encode([STARTED, TAKEOVER])
-    delta = {"role": "assistant", "refusal": "no"}
+    delta = {"role": "assistant", "annotations": [{"type": "url_citation"}]}
     theirs = {"id": "b", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta}], "usage": None}
     raw = b"data: " + json.dumps({**theirs, "choices": [{**theirs["choices"][0], "finish_reason": "stop"}]}).encode()
     events = OPENAI.decoder().feed(raw + b"\n\n")
@@ -297,7 +280,38 @@ def test_a_chunk_without_a_word_from_a_second_cloud_is_renamed_too() -> None:
     whole = [replace(events[1], wire=events[0].wire), events[2]]
     (chunk,) = chunks(client.encode([*whole, Finish(reason="stop")]))
     assert (chunk["id"], chunk["model"], chunk["created"]) == ("chatcmpl-1", "box", 7)
-    assert chunk["choices"] == [{"index": 0, "delta": {"refusal": "no"}, "finish_reason": "stop"}]
+    assert chunk["choices"] == [
+        {"index": 0, "delta": {"annotations": [{"type": "url_citation"}]}, "finish_reason": "stop"}
+    ]
+
+
+def test_after_a_takeover_the_input_is_the_first_legs_and_the_output_the_last_total() -> None:
+    client = encoder(include_usage=True)
+    early = Usage(prompt_tokens=30, completion_tokens=1, cached_tokens=20, cache_written_tokens=4)
+    late = Usage(prompt_tokens=44, completion_tokens=9, reasoning_tokens=2)
+    events: list[Event] = [STARTED, early, TextDelta(text="a"), TAKEOVER, TextDelta(text="b"), Finish(reason="stop")]
+    events += [late, replace(late, completion_tokens=10)]
+    counted = {
+        "prompt_tokens": 30,
+        "completion_tokens": 10,
+        "total_tokens": 40,
+        "prompt_tokens_details": {"cached_tokens": 20, "cache_write_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 2},
+    }
+    assert chunks(client.encode(events) + client.close())[-1]["usage"] == counted
+    assert json.loads(OPENAI.encode_whole(REQUEST, events, id="x", created=1))["usage"] == counted
+    unknown = [replace(event, prompt_tokens=0) if event is early else event for event in events]
+    assert json.loads(OPENAI.encode_whole(REQUEST, unknown, id="x", created=1))["usage"]["prompt_tokens"] == 44
+
+
+def test_a_count_within_the_first_leg_is_not_the_answers() -> None:
+    client = encoder(include_usage=True)
+    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    said = {"id": "c", "choices": [{"index": 0, "delta": {"content": "a"}}], "usage": usage}
+    client.encode(OPENAI.decoder().feed(b"data: " + json.dumps(said).encode() + b"\n\n"))
+    client.encode([TAKEOVER, Finish(reason="stop"), Usage(prompt_tokens=5, completion_tokens=2)])
+    (counted,) = chunks(client.close())
+    assert (counted["usage"]["prompt_tokens"], counted["usage"]["completion_tokens"]) == (3, 2)
 
 
 def test_a_leg_that_is_the_first_to_begin_passes_untouched_even_after_a_takeover_mark() -> None:
@@ -325,6 +339,58 @@ def test_an_answer_of_another_dialect_is_translated_and_its_wire_left_behind() -
         {"reasoning_content": "b"},
         {},
     ]
+
+
+def test_what_another_dialect_may_show_is_content_and_a_refusal_is_one() -> None:
+    other, own = Wire("anthropic", b"event: x\n\n"), Wire("openai", b"")
+    events: list[Event] = [
+        STARTED,
+        BlockStart(index=0, kind="other", wire=other),
+        Opaque(content=True, closed=True, text="as found on a page", wire=other),
+        BlockStop(index=0, wire=other),
+        Opaque(content=True, text="I will not.", wire=own),
+        Finish(reason="stop"),
+    ]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks(encoder().encode(events))]
+    assert deltas[1:] == [{"content": "as found on a page"}, {"refusal": "I will not."}, {}]
+    message = json.loads(OPENAI.encode_whole(REQUEST, events, id="x", created=1))["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "as found on a page", "refusal": "I will not."}
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("stop", "tool_calls"),
+        ("other", "tool_calls"),
+        ("tool_calls", "tool_calls"),
+        ("length", "length"),
+        ("content_filter", "content_filter"),
+    ],
+)
+def test_an_answer_with_calls_ends_so_that_the_client_makes_them(reason: Any, said: str) -> None:
+    events: list[Event] = [STARTED, ToolCallStart(index=0, id="c", name="f"), Finish(reason=reason)]
+    found = chunks(encoder().encode(events))
+    assert found[-1]["choices"][0]["finish_reason"] == said
+    whole = json.loads(OPENAI.encode_whole(REQUEST, events, id="x", created=1))["choices"][0]
+    assert whole["finish_reason"] == said
+    # A call that was meant without arguments has none in JSON; one that was cut keeps what there was.
+    expected = "{}" if said == "tool_calls" else ""
+    assert whole["message"]["tool_calls"][0]["function"]["arguments"] == expected
+    calls = [call for chunk in found for call in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    assert "".join(call["function"]["arguments"] for call in calls) == expected
+
+
+def test_every_call_has_an_id_that_fits_and_is_its_own() -> None:
+    starts = [("", 0), ("", 1), ("x" * 41, 2), ("toolu_1", 3)]
+    events: list[Event] = [STARTED, *[ToolCallStart(index=at, id=id, name="f") for id, at in starts]]
+    found = [chunk["choices"][0]["delta"]["tool_calls"][0]["id"] for chunk in chunks(encoder().encode(events))[1:]]
+    assert found[3] == "toolu_1"
+    assert len(set(found)) == 4
+    assert all(id.startswith("call_") and len(id) <= 40 for id in found[:3])
+    whole = json.loads(OPENAI.encode_whole(REQUEST, events, id="x", created=1))
+    assert [call["id"] for call in whole["choices"][0]["message"]["tool_calls"]] == found
+    other = chunks(encoder().encode([replace(STARTED, id="chatcmpl-2"), events[1]]))
+    assert other[1]["choices"][0]["delta"]["tool_calls"][0]["id"] != found[0]
 
 
 # ------------------------------------------------------------------------------------------------- side words
@@ -366,3 +432,19 @@ def test_the_official_client_notices_an_error() -> None:
     out = client.encode([STARTED, TextDelta(text="a")]) + client.error(BackendError(Fault.BROKEN, "It broke."))
     with pytest.raises(openai.APIError, match="It broke"):
         read_by_the_official_client(out)
+
+
+def test_a_stream_with_ids_gets_no_comment_of_ours_for_the_official_sdk_stumbles_over_it():
+    client, decoder = encoder(), OPENAI.decoder()
+    said = {"choices": [{"index": 0, "delta": {"content": "Half a sen"}}], "id": "c1"}
+    passed = b"id: 7\ndata: " + json.dumps(said).encode() + b"\n\n"
+    out = client.encode(decoder.feed(passed))
+    out += (
+        client.keepalive() + client.encode([TAKEOVER, TextDelta(text="tence."), Finish(reason="stop")]) + client.close()
+    )
+    assert out.startswith(passed)
+    assert b"\n:" not in out
+    response = httpx.Response(200, content=out, headers={"content-type": "text/event-stream"})
+    sdk = openai.OpenAI(api_key="x", http_client=httpx.Client(transport=httpx.MockTransport(lambda _: response)))
+    chunks = sdk.chat.completions.create(model="m", messages=[], stream=True)
+    assert "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices) == "Half a sentence."

@@ -1,4 +1,4 @@
-"""What a client of OpenAI's dialect asks for, and what a cloud is sent of it."""
+"""What a client of OpenAI's dialect asks for."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from appliance.core.chat import (
     BackendError,
     ChatRequest,
     Fault,
+    Foreign,
     Image,
+    JsonFormat,
     Message,
     Reasoning,
     Sampling,
     Text,
+    Tool,
     ToolCall,
+    ToolChoice,
     ToolResult,
 )
 from appliance.dialects.openai_chat import OPENAI
-from appliance.dialects.openai_chat_in import with_model
 
 HI = {"role": "user", "content": "hi"}
 
@@ -94,7 +95,8 @@ def test_null_is_absent_and_unknown_fields_are_kept() -> None:
     )
     request = asked(**nothing, brand_new={"deep": [1, 2]})
     assert request.fields["brand_new"] == {"deep": [1, 2]}
-    assert replace(request, raw=b"", fields={}) == replace(asked(), raw=b"", fields={})
+    assert request.unsaid == ("brand_new",)
+    assert replace(request, raw=b"", fields={}, unsaid=()) == replace(asked(), raw=b"", fields={})
 
 
 def test_the_newer_token_limit_wins_and_one_stop_may_be_a_string() -> None:
@@ -278,110 +280,128 @@ def test_a_mistake_is_one_sentence_with_the_path_of_the_field(body: dict[str, An
     assert refused(**body) == (sentence, param)
 
 
-# --------------------------------------------------------------------------------------------------- render
+# ------------------------------------------------------------------------- what clouds of other dialects are told
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
+SCHEMA = {"type": "object", "properties": {"x": {"type": "string"}}}
+CUSTOM = {"type": "custom", "custom": {"name": "sh"}}
+NAMED = {"type": "function", "function": {"name": "f"}}
+
+
+def test_tools_are_read() -> None:
+    function = {"name": "g", "description": "does g", "parameters": SCHEMA, "strict": True}
+    request = asked(tools=[TOOL, {"type": "function", "function": function}], parallel_tool_calls=False)
+    assert request.tools == (Tool(name="f"), Tool(name="g", description="does g", parameters=SCHEMA, strict=True))
+    assert request.parallel_tools is False
+    assert request.foreign == ()
+
+
+@pytest.mark.parametrize(
+    ("choice", "read"),
+    [
+        ("auto", ToolChoice("auto")),
+        ("none", ToolChoice("none")),
+        ("required", ToolChoice("required")),
+        ("any", ToolChoice("required")),
+        (NAMED, ToolChoice("named", "f")),
+        (None, None),
+    ],
 )
+def test_which_tool_is_to_be_called_is_read(choice: Any, read: ToolChoice | None) -> None:
+    request = asked(tools=[TOOL], tool_choice=choice)
+    assert (request.tool_choice, request.foreign) == (read, ())
 
 
-def test_a_cloud_gets_the_clients_own_bytes() -> None:
-    raw = b' {"messages" : [{"role":"user","content":"hi"}],\n "temperature":1.50, "x":1e2, "model":"a"} '
-    assert OPENAI.render(OPENAI.parse(raw), "a") is raw
-
-
-def test_under_another_name_only_the_bytes_of_the_models_name_change() -> None:
-    raw = b' {"messages" : [{"role":"user","model":"a","content":"\\u00e9"}],\n "temperature":1.50, "model" : "a" } '
-    assert OPENAI.render(OPENAI.parse(raw), 'b"\u00fc') == raw.replace(b' : "a" ', b' : "b\\"\\u00fc" ')
-
-
-def test_a_name_that_is_given_twice_or_escaped_is_changed_everywhere() -> None:
-    raw = b'{"model":"a","m\\u006fdel":"a","messages":[]}'
-    assert with_model(raw, "b") == b'{"model":"b","m\\u006fdel":"b","messages":[]}'
-
-
-@settings(deadline=None)  # a busy machine is no failure
-@given(
-    before=st.dictionaries(st.text(), JSON, max_size=3),
-    after=st.dictionaries(st.text(), JSON, max_size=3),
-    model=st.text(),
-    indent=st.sampled_from([None, 0, 1, "\t"]),
-    ascii_only=st.booleans(),
-)
-def test_changing_the_name_changes_nothing_else(
-    before: dict[str, Any], after: dict[str, Any], model: str, indent: int | str | None, ascii_only: bool
-) -> None:
-    body = {**before, "model": "old", **{key: value for key, value in after.items() if key != "model"}}
-    body["model"] = "old-name-of-the-model"
-    text = json.dumps(body, indent=indent, ensure_ascii=ascii_only)
-    try:
-        raw = text.encode()
-    except UnicodeEncodeError:
-        return
-    changed = with_model(raw, model)
-    assert json.loads(changed) == {**body, "model": model}
-    assert with_model(changed, "old-name-of-the-model") == raw
-
-
-def test_a_prefilling_cloud_is_sent_what_the_client_already_has() -> None:
-    request = asked(max_completion_tokens=50, extra=1)
-    committed = Message(role="assistant", parts=(Reasoning("hm"), Text("The quick ")))
-    body = json.loads(OPENAI.render(replace(request.continuing(committed), max_tokens=40), "b"))
-    assert body == {
-        "model": "b",
-        "messages": [HI, {"role": "assistant", "content": "The quick "}],
-        "max_completion_tokens": 40,
-        "extra": 1,
-    }
-
-
-def test_a_request_that_is_asked_in_another_way_is_written_anew() -> None:
-    request = asked(stream=True, stream_options={"include_usage": True}, extra=1)
-    body = json.loads(OPENAI.render(replace(request, stream=False), "gpt-4o"))
-    assert body == {"model": "gpt-4o", "messages": [HI], "stream": False, "extra": 1}
-
-
-def test_a_request_of_another_dialect_is_built_from_the_vocabulary() -> None:
-    request = ChatRequest(
-        dialect="anthropic",
-        model="claude",
-        messages=(
-            Message(role="system", parts=(Text("be brief"),)),
-            Message(role="user", parts=(Text("look"), Image("data:x"))),
-            Message(role="assistant", parts=(Reasoning("hm"), ToolCall(id="c", name="f", arguments="{}"))),
-            Message(role="user", parts=(ToolResult(id="c", text="12"), Text("go on"))),
-            Message(role="tool", parts=(ToolResult(id="d", text="13"),)),
+@pytest.mark.parametrize(
+    ("wanted", "read"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, JsonFormat()),
+        ({"type": "json_object", "schema": SCHEMA}, JsonFormat(schema=SCHEMA)),
+        (
+            {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA, "strict": True}},
+            JsonFormat(schema=SCHEMA, name="n", strict=True),
         ),
-        stream=True,
-        max_tokens=9,
-        stop=("\n",),
-        sampling=Sampling(temperature=0.5, top_k=3, seed=1, logit_bias=((5, 1.0),)),
-        raw=b"{}",
+    ],
+)
+def test_the_form_of_the_answer_is_read(wanted: Any, read: JsonFormat | None) -> None:
+    request = asked(response_format=wanted)
+    assert (request.format, request.foreign) == (read, ())
+
+
+@pytest.mark.parametrize(
+    ("body", "effort", "unsaid"),
+    [
+        ({"reasoning_effort": "high"}, "high", ()),
+        ({"reasoning": {"effort": "low", "max_tokens": None}}, "low", ()),
+        ({"reasoning": {"effort": "low", "exclude": True}}, "low", ("reasoning",)),
+        ({"reasoning": {"max_tokens": 9}}, None, ("reasoning",)),
+        ({"reasoning_effort": "utmost"}, None, ("reasoning_effort",)),
+        ({"reasoning_effort": None, "reasoning": {"effort": "none"}}, "none", ()),
+    ],
+)
+def test_how_much_to_think_is_read(body: dict[str, Any], effort: str | None, unsaid: tuple[str, ...]) -> None:
+    request = asked(**body)
+    assert (request.effort, request.unsaid) == (effort, unsaid)
+
+
+def test_who_asks_is_read_under_the_newer_name_first() -> None:
+    assert asked(user="u").user == "u"
+    assert asked(user="u", safety_identifier="s").user == "s"
+    assert asked(user=7).user is None
+
+
+@pytest.mark.parametrize(
+    ("body", "foreign"),
+    [
+        ({"tools": [TOOL, CUSTOM]}, ("tools[1]",)),
+        ({"tools": [{**TOOL, "function": {"name": "f", "parameters": []}}]}, ("tools[0].function.parameters",)),
+        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, ("tool_choice",)),
+        ({"tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "sh"}}}, ("tool_choice",)),
+        ({"tools": [TOOL], "tool_choice": "sometimes"}, ("tool_choice",)),
+        ({"response_format": {"type": "grammar", "grammar": "x"}}, ("response_format",)),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": []}}}, ("response_format",)),
+        ({"functions": [{"name": "f"}], "function_call": "auto"}, ("functions", "function_call")),
+        ({"functions": []}, ()),
+        ({"modalities": ["text", "audio"], "audio": {"voice": "x"}}, ("modalities", "audio")),
+        ({"modalities": ["text"]}, ()),
+        ({"web_search_options": {}}, ("web_search_options",)),
+        ({"web_search_options": None}, ()),
+        ({"guided_regex": "a+"}, ("guided_regex",)),
+        ({"messages": [HI, {"role": "user", "content": [{"type": "file", "file": {}}]}]}, ("messages[1].content[0]",)),
+        ({"messages": [{"role": "function", "name": "f", "content": "12"}]}, ("messages[0].role",)),
+        ({"messages": [{"role": "assistant", "audio": {"id": "x"}}]}, ("messages[0].audio",)),
+        ({"messages": [{"role": "assistant", "function_call": {"name": "f"}}]}, ("messages[0].function_call",)),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [NAMED, {**CUSTOM, "id": "c"}]}]},
+            ("messages[0].tool_calls[1]",),
+        ),
+        ({"n": 2, "logprobs": True}, ()),  # the other dialect may object to them
+    ],
+)
+def test_what_only_this_dialect_can_say_is_named(body: dict[str, Any], foreign: tuple[str, ...]) -> None:
+    assert asked(**body).foreign == foreign
+
+
+def test_a_part_that_only_this_dialect_knows_keeps_its_place() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "input_audio", "input_audio": {}}, {"type": "text", "text": "b"}]
+    assert asked(messages=[{"role": "user", "content": parts}]).messages[0].parts == (
+        Text("a"),
+        Foreign("input_audio"),
+        Text("b"),
     )
-    assert json.loads(OPENAI.render(request, "gpt-4o")) == {
-        "model": "gpt-4o",
-        "messages": [
-            {"role": "system", "content": "be brief"},
-            {
-                "role": "user",
-                "content": [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "data:x"}}],
-            },
-            {
-                "role": "assistant",
-                "content": None,
-                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
-            },
-            {"role": "tool", "tool_call_id": "c", "content": "12"},
-            {"role": "user", "content": "go on"},
-            {"role": "tool", "tool_call_id": "d", "content": "13"},
-        ],
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "max_tokens": 9,
-        "stop": ["\n"],
-        "temperature": 0.5,
-        "seed": 1,
-        "logit_bias": {"5": 1.0},
-    }
+
+
+def test_a_refusal_in_the_history_is_what_the_assistant_said() -> None:
+    refusing = {"role": "assistant", "content": None, "refusal": "I will not."}
+    assert asked(messages=[HI, refusing]).messages[1].parts == (Text("I will not."),)
+
+
+def test_what_gets_lost_without_harm_is_named_in_the_order_written() -> None:
+    request = asked(store=True, seed=0, presence_penalty=0.5, new_thing={}, service_tier="flex")
+    assert request.unsaid == ("store", "seed", "presence_penalty", "new_thing", "service_tier")
+    idle = asked(store=False, seed=None, presence_penalty=0.0, metadata={}, service_tier="auto", verbosity="medium")
+    assert idle.unsaid == ()
+
+
+def test_a_name_that_fits_no_header_is_not_repeated() -> None:
+    assert asked(**{"a\r\nb": 1, "x" * 100: 2, "caf\u00e9": 3}).unsaid == ("unknown",)

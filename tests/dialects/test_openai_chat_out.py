@@ -102,6 +102,19 @@ def test_a_stream_with_usage() -> None:
     ]
 
 
+def test_every_count_that_a_cloud_gives_is_read() -> None:
+    counted = {
+        "prompt_tokens": 30,
+        "completion_tokens": 9,
+        "prompt_tokens_details": {"cached_tokens": 20, "cache_write_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 5},
+    }
+    usage = Usage(prompt_tokens=30, completion_tokens=9, cached_tokens=20, cache_written_tokens=4, reasoning_tokens=5)
+    assert bare(decoded(chunk({}, "stop", usage=counted)))[-1] == usage
+    nonsense = {**counted, "prompt_tokens_details": None, "completion_tokens_details": []}
+    assert bare(decoded(chunk({}, "stop", usage=nonsense)))[-1] == Usage(prompt_tokens=30, completion_tokens=9)
+
+
 def test_a_stream_of_two_tool_calls() -> None:
     events = decoded((WIRE / "tools.sse").read_bytes())
     assert bare(events)[:2] == [
@@ -162,7 +175,19 @@ def test_an_answer_that_openrouter_says_died_is_broken() -> None:
         ({"content": "a", "reasoning": "b"}, [ReasoningDelta(text="b"), TextDelta(text="a")]),
         ({"reasoning_content": "b", "reasoning": "b"}, [ReasoningDelta(text="b")]),
         ({"content": [{"type": "thinking"}]}, [SEEN]),
-        ({"refusal": "I will not"}, [SEEN]),
+        ({"refusal": "I will not"}, [Opaque(content=True, text="I will not")]),
+        ({"refusal": "no", "content": "a"}, [TextDelta(text="a"), Opaque(content=True, text="no")]),
+        ({"refusal": {"why": "x"}}, [SEEN]),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "h"}, {"type": "text", "text": "m"}]},
+                    {"type": "text", "text": "a"},
+                ]
+            },
+            [ReasoningDelta(text="hm"), TextDelta(text="a")],
+        ),
+        ({"content": [{"type": "text", "text": "a"}, {"type": "reference"}]}, [TextDelta(text="a"), SEEN]),
         ({"refusal": None, "annotations": [], "audio": {}}, []),
         ({"content": "a", "audio": {"data": "x"}}, [TextDelta(text="a"), SEEN]),
         ({"function_call": {"name": "f"}}, [SEEN]),

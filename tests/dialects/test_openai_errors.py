@@ -11,7 +11,6 @@ import pytest
 
 from appliance.core.chat import BackendError, Fault, Headers, Reply
 from appliance.dialects.openai_chat import OPENAI
-from appliance.dialects.openai_errors import masked
 
 QUOTA = "You exceeded your current quota, please check your plan and billing details."
 
@@ -86,22 +85,6 @@ def test_every_row_of_the_table(status: int, said: bytes, headers: Headers, faul
     assert (error.reply is not None) == (fault in (Fault.REQUEST, Fault.TOO_LONG))
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ((), None),
-        ((("retry-after", "7"),), 7.0),
-        ((("retry-after", "0.5"),), 0.5),
-        ((("retry-after-ms", "1500"), ("retry-after", "9")), 1.5),
-        ((("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"),), None),
-        ((("retry-after", "nan"),), None),
-        ((("retry-after", "-1"),), None),
-    ],
-)
-def test_the_time_to_wait_is_in_seconds(headers: Headers, seconds: float | None) -> None:
-    assert OPENAI.decode_error(429, headers, b"").retry_after == seconds
-
-
 def test_the_callers_own_mistake_goes_back_unchanged() -> None:
     said = body(message="Unsupported parameter", code="unsupported_parameter", param="max_tokens")
     headers = (
@@ -115,7 +98,7 @@ def test_the_callers_own_mistake_goes_back_unchanged() -> None:
     )
     error = OPENAI.decode_error(400, headers, said)
     kept = (headers[0], headers[3], headers[4], headers[5])
-    assert OPENAI.encode_error(error) == Reply(status=400, body=said, headers=kept)
+    assert OPENAI.encode_error(error) == Reply(status=400, body=said, headers=kept, dialect="openai")
     assert (error.code, error.param) == ("unsupported_parameter", "max_tokens")
 
 
@@ -145,9 +128,7 @@ def test_a_key_is_masked(secret: str) -> None:
     assert error.reply is None
 
 
-def test_whatever_was_provided_is_masked_and_long_words_are_cut() -> None:
-    assert masked("Incorrect API key provided: hunter2. Bearer abc") == "Incorrect API key provided: *** Bearer ***"
-    assert masked("the project organization_spend_limit_exceeded") == "the project organization_spend_limit_exceeded"
+def test_long_words_of_a_cloud_are_cut() -> None:
     assert len(str(OPENAI.decode_error(401, (), body(message="long " * 900)))) < 320
 
 
@@ -198,10 +179,29 @@ def test_the_time_to_wait_is_given_in_whole_seconds_rounded_up() -> None:
 
 
 def test_the_words_of_a_cloud_go_back_only_for_the_callers_own_mistake() -> None:
-    theirs = Reply(status=418, body=b"theirs")
+    theirs = Reply(status=418, body=b"theirs", dialect="openai")
     for fault in Fault:
         reply = OPENAI.encode_error(BackendError(fault, "ours", reply=theirs))
         assert (reply == theirs) == (fault in (Fault.REQUEST, Fault.TOO_LONG))
+
+
+def test_the_words_of_a_cloud_of_another_dialect_are_said_in_this_one() -> None:
+    theirs = Reply(status=400, body=b"theirs", dialect="anthropic")
+    error = BackendError(Fault.REQUEST, "ours", status=400, reply=theirs, words="max_tokens: 1 is too small")
+    assert json.loads(OPENAI.encode_error(error).body)["error"] == {
+        "message": "max_tokens: 1 is too small",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }
+    assert OPENAI.encode_error(error).dialect == "openai"
+
+
+def test_the_words_are_kept_only_for_the_callers_own_mistake() -> None:
+    assert OPENAI.decode_error(400, (), body(message="no such field")).words == "no such field"
+    assert OPENAI.decode_error(400, (), body(message="")).words is None
+    assert OPENAI.decode_error(401, (), body(message="no such key")).words is None
+    assert OPENAI.decode_error(500, (), body(message="boom")).words is None
 
 
 def test_the_official_client_understands_our_errors() -> None:

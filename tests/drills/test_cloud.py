@@ -17,9 +17,10 @@ pytestmark = pytest.mark.live
 WAIT = 0.15
 
 
-def request(*, stream: bool, method: str = "POST", path: str = "/v1/chat/completions") -> bytes:
+def request(*, stream: bool, method: str = "POST", path: str = "/v1/chat/completions", more: str = "") -> bytes:
     body = json.dumps({"model": "m", "stream": stream, "messages": []}).encode() if method == "POST" else b""
-    return f"{method} {path} HTTP/1.1\r\nHost: cloud\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    head = f"{method} {path} HTTP/1.1\r\nHost: cloud\r\n{more}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
 
 
 async def hear(cloud: FailingCloud, asked: bytes) -> tuple[bytes, str]:
@@ -46,10 +47,12 @@ async def hear(cloud: FailingCloud, asked: bytes) -> tuple[bytes, str]:
             await writer.wait_closed()
 
 
-def on_the_wire(fault: CloudFault, *, stream: bool, **script: object) -> tuple[bytes, str, FailingCloud]:
+def on_the_wire(
+    fault: CloudFault, *, stream: bool, path: str = "/v1/chat/completions", **script: object
+) -> tuple[bytes, str, FailingCloud]:
     async def play() -> tuple[bytes, str, FailingCloud]:
         async with FailingCloud(fault.act, script=Script(**script)) as cloud:  # type: ignore[arg-type]
-            heard, end = await hear(cloud, request(stream=stream))
+            heard, end = await hear(cloud, request(stream=stream, path=path))
         return heard, end, cloud
 
     return asyncio.run(play())
@@ -70,8 +73,9 @@ def body_of(heard: bytes) -> bytes:
 
 @pytest.mark.parametrize("fault", [HEALTHY, *FAULTS.values()], ids=lambda fault: fault.name)
 @pytest.mark.parametrize("stream", [True, False])
-def test_what_is_on_record_is_what_was_sent(fault: CloudFault, stream: bool) -> None:
-    heard, end, cloud = on_the_wire(fault, stream=stream)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_what_is_on_record_is_what_was_sent(fault: CloudFault, stream: bool, path: str) -> None:
+    heard, end, cloud = on_the_wire(fault, stream=stream, path=path)
     if end == "refused":
         assert cloud.exchanges == []
         return
@@ -80,11 +84,15 @@ def test_what_is_on_record_is_what_was_sent(fault: CloudFault, stream: bool) -> 
     assert len(body_of(heard)) == len(exchange.sent) or "pings" in fault.name
     pieces = []
     for event in bytes(exchange.sent).split(b"\n\n")[:-1] if stream else []:
-        if event.startswith(b"data: {") and b'"content":' in event:
-            try:
-                pieces.append(json.loads(event[6:])["choices"][0]["delta"].get("content", ""))
-            except ValueError:
-                continue  # garbage on purpose
+        _, _, data = event.rpartition(b"data: ")
+        try:
+            found = json.loads(data)
+        except ValueError:
+            continue  # [DONE], or garbage on purpose
+        if path == "/v1/messages":
+            pieces.append(found.get("delta", {}).get("text", ""))
+        elif found.get("choices"):
+            pieces.append(found["choices"][0]["delta"].get("content", ""))
     if stream:
         assert "".join(pieces) == exchange.text
     assert STORY.startswith(exchange.text)
@@ -107,8 +115,9 @@ ENDS = {
 
 @pytest.mark.parametrize("name", ENDS)
 @pytest.mark.parametrize("stream", [True, False])
-def test_the_connection_ends_as_the_fault_says(name: str, stream: bool) -> None:
-    heard, end, _ = on_the_wire(FAULTS[name], stream=stream)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_the_connection_ends_as_the_fault_says(name: str, stream: bool, path: str) -> None:
+    heard, end, _ = on_the_wire(FAULTS[name], stream=stream, path=path)
     assert end == ENDS[name][0 if stream else 1]
     if name in ("black-hole", "reset"):
         assert heard == b""
@@ -127,6 +136,25 @@ def test_the_kinds_of_death_in_mid_answer_are_what_they_say() -> None:
     assert b"[DONE]" not in bodies["no-done"]
     assert bodies["error-event"].split(b"\n\n")[-2].startswith(b'data: {"error":')
     assert bodies["pings"].count(b": keep-alive\n\n") > 1
+    assert bodies["captive-portal"].startswith(b"<!doctype html>")
+    assert bodies["empty"] == b""
+
+
+def test_the_kinds_of_death_in_the_other_wire_are_what_they_say() -> None:
+    names = "half-event half-character no-finish no-done error-event pings captive-portal empty".split()
+    bodies = {name: body_of(on_the_wire(FAULTS[name], stream=True, path="/v1/messages")[0]) for name in names}
+    last = bodies["half-event"].split(b"\n\n")[-1]
+    assert last.startswith(b'event: content_block_delta\ndata: {"type":"content_block_delta"')
+    assert not last.endswith(b"}")
+    with pytest.raises(UnicodeDecodeError, match="unexpected end of data"):
+        bodies["half-character"].decode()
+    assert b"message_delta" not in bodies["no-finish"]
+    assert b"content_block_stop" not in bodies["no-finish"]
+    assert b'"stop_reason":"end_turn"' in bodies["no-done"]
+    assert b"message_stop" not in bodies["no-done"]
+    assert bodies["error-event"].split(b"\n\n")[-2].startswith(b'event: error\ndata: {"type":"error",')
+    assert bodies["pings"].count(b'event: ping\ndata: {"type": "ping"}\n\n') > 2
+    assert b"content_block_delta" not in bodies["pings"]
     assert bodies["captive-portal"].startswith(b"<!doctype html>")
     assert bodies["empty"] == b""
 
@@ -154,17 +182,53 @@ def test_one_connection_carries_many_requests() -> None:
     assert (heard.count(b"HTTP/1.1 200"), count) == (3, 3)
 
 
+VERSION = "anthropic-version: 2023-06-01\r\n"
+
+
 @pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/v1/models", 200), ("GET", "/v1/nothing", 404), ("POST", "/", 404)]
+    ("method", "path", "more", "status", "holds"),
+    [
+        ("GET", "/v1/models", "", 200, {"object": "list"}),
+        ("GET", "/v1/models", VERSION, 200, {"has_more": False}),
+        ("GET", "/v1/nothing", "", 404, {}),
+        ("GET", "/v1/nothing", VERSION, 404, {"type": "error"}),
+        ("POST", "/", "", 404, {}),
+        ("POST", "/messages", "", 200, {"type": "message"}),
+        ("POST", "/v1/messages?beta=true", "", 200, {"type": "message"}),
+        ("POST", "/chat/completions", "", 200, {"object": "chat.completion"}),
+        ("POST", "/v1/messages/count_tokens?beta=true", "", 200, {"input_tokens": 11}),
+    ],
 )
-def test_it_knows_its_routes(method: str, path: str, status: int) -> None:
+def test_it_knows_its_routes_and_answers_in_the_wire_it_is_asked_in(
+    method: str, path: str, more: str, status: int, holds: dict[str, object]
+) -> None:
     async def play() -> bytes:
         async with FailingCloud(HEALTHY.act) as cloud:
-            return (await hear(cloud, request(stream=False, method=method, path=path)))[0]
+            return (await hear(cloud, request(stream=False, method=method, path=path, more=more)))[0]
 
     heard = asyncio.run(play())
     assert heard.startswith(f"HTTP/1.1 {status} ".encode())
-    json.loads(body_of(heard))
+    found = json.loads(body_of(heard))
+    assert {key: found.get(key) for key in holds} == holds
+    assert found.keys() & {"error", "type"} if status == 404 else True
+
+
+def test_a_head_request_gets_no_body() -> None:
+    async def play() -> bytes:
+        async with FailingCloud(HEALTHY.act) as cloud:
+            return (await hear(cloud, request(stream=False, method="HEAD", path="/", more=VERSION) * 2))[0]
+
+    heard = asyncio.run(play())
+    assert heard.count(b"HTTP/1.1 404") == 2
+    assert heard.endswith(b"\r\n\r\n")
+
+
+def test_its_address_is_written_as_a_configuration_of_that_wire_writes_it() -> None:
+    async def play(api: str) -> str:
+        async with FailingCloud(HEALTHY.act, api=api) as cloud:
+            return cloud.base_url.removeprefix(cloud.root)
+
+    assert (asyncio.run(play("openai")), asyncio.run(play("anthropic"))) == ("/v1", "")
 
 
 @pytest.mark.parametrize("name", ["black-hole", "stall", "pings", "late-pings", "garbage"])

@@ -25,6 +25,15 @@ REAL = UpstreamConfig(
     headers=(("x-secret", KEY),),
     proxy="http://127.0.0.1:9",
 )
+OTHER = replace(
+    REAL,
+    name="claude",
+    api="anthropic",
+    base_url="http://127.0.0.1:9",
+    client_key=True,
+    models=("claude-*",),
+    status_page="http://127.0.0.1:9/status",
+)
 
 
 class Scripted(Appliance):
@@ -84,13 +93,57 @@ def test_every_drill_is_as_expected(
 
 
 @pytest.mark.live
-def test_no_real_cloud_no_key_and_no_file_of_the_user_is_used(config: Config, scripted: type[Scripted]) -> None:
-    assert run(config, "cut-reset") == 0
+def test_every_drill_is_as_expected_in_each_wire_there_is(
+    config: Config, scripted: type[Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    upstreams = (REAL, OTHER)
+    run(replace(config, upstreams=upstreams), every=True, as_json=True)
+    report = json.loads(capsys.readouterr().out)
+    assert [one for one in report["rehearsals"] if not one["as_expected"]] == []
+    assert [(one["drill"], one["api"], one["asked"]) for one in report["rehearsals"]] == [
+        (name, upstream.api, asked) for name in FAULTS for upstream in upstreams for asked in ("streamed", "whole")
+    ]
+    cut = [one for one in report["rehearsals"] if (one["drill"], one["asked"]) == ("cut-reset", "streamed")]
+    assert [one["headers"]["x-appliance-served-by"] for one in cut] == [upstream.name for upstream in upstreams]
+    assert cut[-1]["finish_reasons"] == ["end_turn"]
     for seen in scripted.seen:
-        (upstream,) = seen.upstreams
-        assert upstream.base_url != REAL.base_url
-        assert (upstream.key, upstream.headers, upstream.proxy, upstream.ca) == (None, (), None, None)
-        assert (upstream.name, upstream.models) == (REAL.name, REAL.models)
+        assert [upstream.api for upstream in seen.upstreams] == [upstream.api for upstream in upstreams]
+
+
+@pytest.mark.live
+def test_a_configuration_without_openais_wire_is_asked_in_the_other_one_only(
+    config: Config, scripted: type[Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(replace(config, upstreams=(OTHER,)), "cut-reset", "bad-request", "refused") == 0
+    assert "openai" not in capsys.readouterr().out
+
+
+@pytest.mark.live
+def test_where_there_is_another_wire_the_table_has_a_column_for_it(
+    config: Config, scripted: type[Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(replace(config, upstreams=(REAL, OTHER)), "refused")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["drill", "wire", "asked"]
+    assert [line.split()[1:3] for line in lines[1:5]] == [
+        ["openai", "streamed"],
+        ["openai", "whole"],
+        ["anthropic", "streamed"],
+        ["anthropic", "whole"],
+    ]
+    assert max(map(len, lines)) < 180
+
+
+@pytest.mark.live
+def test_no_real_cloud_no_key_and_no_file_of_the_user_is_used(config: Config, scripted: type[Scripted]) -> None:
+    run(replace(config, upstreams=(REAL, OTHER)), "cut-reset")
+    assert scripted.seen
+    for seen in scripted.seen:
+        for upstream, real in zip(seen.upstreams, (REAL, OTHER), strict=True):
+            assert upstream.base_url not in (REAL.base_url, OTHER.base_url)
+            assert (upstream.key, upstream.client_key, upstream.headers) == (None, False, ())
+            assert (upstream.proxy, upstream.ca, upstream.status_page) == (None, None, None)
+            assert (upstream.name, upstream.api, upstream.models) == (real.name, real.api, real.models)
         assert seen.paths.state != config.paths.state
         assert not seen.paths.state.exists()
 
@@ -210,6 +263,18 @@ def test_the_model_asked_for_is_one_that_the_first_cloud_wants(
     models: tuple[str, ...], aliases: tuple[tuple[str, str], ...], asked: str | None
 ) -> None:
     assert drill.asked_model([replace(REAL, models=models, aliases=aliases)]) == asked
+
+
+def test_each_wire_is_asked_for_a_model_of_its_own() -> None:
+    upstreams, asked = drill.asked_models([REAL, OTHER])
+    assert upstreams == (REAL, OTHER)
+    assert asked == {"openai": "gpt-drill", "anthropic": "claude-drill"}
+
+
+def test_clouds_whose_patterns_cannot_be_guessed_take_every_model() -> None:
+    upstreams, asked = drill.asked_models([REAL, replace(OTHER, models=("[ab]",))])
+    assert asked == {"openai": "gpt-drill", "anthropic": "drill"}
+    assert [upstream.models for upstream in upstreams] == [("gpt-*",), ("*",)]
 
 
 def test_limits_are_only_ever_shortened() -> None:

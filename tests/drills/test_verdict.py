@@ -35,9 +35,9 @@ CLOUD = replace(BOX, headers={**ID, "x-appliance-served-by": "cloud"}, text="The
 OWN = Heard(status=400, headers=ID, body=b'{"error": {}}', errors=("no",))
 
 
-def exchange(text: str = "The keeper", sent: bytes = b"") -> Exchange:
+def exchange(text: str = "The keeper", sent: bytes = b"", *, path: str = "/v1/chat/completions") -> Exchange:
     found = Exchange(
-        Asked(method="POST", path="/", headers=(), body=b""),
+        Asked(method="POST", path=path, headers=(), body=b""),
         Script(),
         asyncio.StreamReader.__new__(asyncio.StreamReader),
         asyncio.StreamWriter.__new__(_Nowhere),
@@ -148,3 +148,31 @@ def test_a_whole_answer_needs_no_done() -> None:
         )
         == ()
     )
+
+
+def test_in_the_other_wire_the_last_word_has_another_name() -> None:
+    heard = replace(CONTINUED, api="anthropic", dones=0)
+    assert judge(FAULTS["cut-reset"], heard, [exchange(path="/v1/messages")], stream=True) == (
+        "message_stop came 0 times",
+    )
+
+
+def test_a_reason_is_the_one_of_the_wire_in_which_the_cloud_failed() -> None:
+    heard = replace(CONTINUED, takeovers=("cloud->local after=10 reason=busy",))
+    assert judge(FAULTS["error-event"], heard, [exchange(path="/v1/messages")], stream=True) == ()
+    assert judge(FAULTS["error-event"], heard, [exchange()], stream=True) == (
+        "the takeover is announced as 'cloud->local after=10 reason=busy'",
+    )
+    both = [exchange("The "), exchange("keeper", path="/v1/messages")]
+    assert judge(FAULTS["error-event"], heard, both, stream=True) == ()
+    whole = replace(BOX, headers={**BOX.headers, "x-appliance-fallback": "server"}, dones=0)
+    assert judge(FAULTS["error-event"], whole, [exchange(""), exchange("", path="/v1/messages")], stream=False) == (
+        "the reason is server instead of broken or busy",
+    )
+
+
+def test_the_callers_own_mistake_is_told_in_the_callers_words_where_the_cloud_has_others() -> None:
+    theirs = [exchange("", b"something else", path="/v1/messages")]
+    assert judge(FAULTS["bad-request"], OWN, theirs, stream=True) == ()
+    silent = replace(OWN, errors=())
+    assert judge(FAULTS["bad-request"], silent, theirs, stream=True) == ("the caller was not told what is wrong",)

@@ -137,7 +137,7 @@ class Bench:
         self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self.writer = Writer(model.vocabulary, model, template=None, own=None, context=model.context)
         self.time = 0.0
-        self.desk = Desk(self.writer, self.commands.put, self._clock)
+        self.desk = Desk(self.writer, self.commands.put, self._clock, self.post)
         self.loop = Loop(
             model,
             self,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from appliance.core.frames import Frame
 from appliance.engine.desk import PAUSE, Desk
 from appliance.engine.job import Job
 from appliance.engine.loop import Command, Ready
@@ -23,7 +24,8 @@ class Here:
         self.time = 0.0
         self.effort = effort
         self.writer = Writer(vocabulary(), Paper(""), template=None, own=None, context=context)
-        self.desk = Desk(self.writer, self.put.append, self.clock)
+        self.posted: list[Frame] = []
+        self.desk = Desk(self.writer, self.put.append, self.clock, self.posted.extend)
 
     def clock(self) -> float:
         self.time += self.effort
@@ -134,6 +136,30 @@ def test_an_answer_that_grows_pushes_old_turns_out_if_it_may() -> None:
     assert first.prompt is not None
     assert second.prompt is not None
     assert (first.prompt.trimmed, second.prompt.trimmed) == (0, 2)
+
+
+def test_a_count_goes_past_everything_and_has_no_limit() -> None:
+    here = Here(context=64)
+    here.take("count", 7, messages=user("x" * 1000), committed="The weather", tools=["{'a'}", "{'b'}"])
+    here.take("count", 8, messages=user("x" * 1000))
+    assert here.put == []
+    frame = len(here.whole("").tokens) - len("Hello")
+    assert here.posted == [
+        {"op": "counted", "id": 7, "tokens": frame + 1000 + 2 + 10},
+        {"op": "counted", "id": 8, "tokens": frame + 1000},
+    ]
+
+
+def test_what_cannot_be_counted_is_an_error_and_its_text_is_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    here = Here()
+    here.take("count", 1, messages="secret")
+    here.take("count", 2, messages=user("secret"), tools=3)
+    assert [(frame["op"], frame["id"], frame["fault"]) for frame in here.posted] == [
+        ("error", 1, "request"),
+        ("error", 2, "server"),
+    ]
+    assert here.posted[0]["param"] == "messages"
+    assert "secret" not in capfd.readouterr().err
 
 
 def test_a_request_that_breaks_the_desk_is_refused_and_its_text_is_not_logged(

@@ -45,6 +45,10 @@ def test_what_is_said_counts() -> None:
         ({"stop": "x"}, "stop"),
         ({"stop": [1]}, "stop"),
         ({"committed": 3}, "committed"),
+        ({"committed": "x", "prefill": 2}, "prefill"),
+        ({"committed": "x", "prefill": -1}, "prefill"),
+        ({"committed": "x", "prefill": True}, "prefill"),
+        ({"prefill": 1}, "prefill"),
         ({"messages": "x"}, "messages"),
         ({"messages": [1]}, "messages"),
     ],
@@ -57,6 +61,13 @@ def test_what_cannot_be_done_is_refused_by_its_name(more: dict[str, Any], param:
         job(**more)
     assert (caught.value.fault, caught.value.more) == ("request", {"param": param})
     assert caught.value.message.startswith(f"'{param}' must be ")
+
+
+@pytest.mark.parametrize(
+    ("more", "first"), [({}, False), ({"committed": "x"}, True), ({"committed": "x", "first": False}, False)]
+)
+def test_who_is_read_already_goes_first_unless_it_is_said_otherwise(more: dict[str, Any], first: bool) -> None:
+    assert job(**more).first is first
 
 
 def test_a_job_does_not_show_what_was_written() -> None:

@@ -120,7 +120,7 @@ def test_a_bias_forbids_a_token(box: Box) -> None:
 def test_stop_strings_end_the_answer_before_themselves(box: Box, stop: list[str]) -> None:
     first = min(PARIS.index(one) for one in stop if one in PARIS)
     frames = box.ask(stop=stop)
-    assert (text(frames), frames[-1]["reason"]) == (PARIS[:first], "stop")
+    assert (text(frames), frames[-1]["reason"], frames[-1]["stop"] in stop) == (PARIS[:first], "stop", True)
 
 
 def test_emoji_arrive_whole(box: Box) -> None:
@@ -157,6 +157,45 @@ def test_what_does_not_fit_is_refused_with_both_numbers_or_trimmed(box: Box) -> 
     frames = box.ask(messages=[*long, {"role": "user", "content": FRANCE}], trim=True)
     assert frames[0]["trimmed"] == 2
     assert text(frames) == PARIS
+
+
+SYSTEM = {"role": "system", "content": " ".join(f"Rule {number}: be kind and brief." for number in range(2500))}
+
+
+def test_an_agents_endless_system_prompt_is_answered_all_the_same(box: Box) -> None:
+    messages = [SYSTEM, {"role": "user", "content": FRANCE}]
+    refused = box.ask(messages=messages)
+    assert (refused[-1]["fault"], refused[-1]["context"]) == ("too_long", 1024)
+    frames = box.ask(messages=messages, trim=True, max_tokens=12)
+    assert frames[0]["trimmed"] == 1
+    assert 380 < frames[0]["prompt_tokens"] < 420
+    assert "Paris" in text(frames)
+    turns = [*messages, {"role": "assistant", "content": text(frames)}, {"role": "user", "content": "And of Italy?"}]
+    again = box.ask(messages=turns, trim=True, max_tokens=4)
+    assert again[0]["cached_tokens"] > frames[0]["prompt_tokens"] - 2, "it is cut at the same place"
+
+
+def test_a_half_answer_of_the_clients_own_is_gone_on_with(box: Box) -> None:
+    frames = box.ask(committed=PARIS[:17], prefill=17, first=False, max_tokens=4, stop=["capital"])
+    assert text(frames) == PARIS[17:]
+    assert (frames[0]["prompt_tokens"], frames[-1]["prompt_tokens"]) == (20, 20)
+    assert (frames[-1]["completion_tokens"], frames[-1]["stop"]) == (3, None)
+
+
+def test_tokens_are_counted_while_answers_are_written(box: Box) -> None:
+    tools = ['{"name": "weather", "description": "What is the weather?"}'] * 24
+
+    async def count() -> tuple[int, int]:
+        job = {"messages": [{"role": "user", "content": "Tell me a story."}]}
+        async with contextlib.aclosing(box.engine.generate(job)) as answer:  # type: ignore[type-var]
+            await anext(answer)
+            asked = {"messages": [SYSTEM, {"role": "user", "content": FRANCE}]}
+            return await box.engine.count(asked), await box.engine.count(asked | {"tools": tools})
+
+    alone, with_tools = box.do(count())
+    refused = box.ask(messages=[SYSTEM, {"role": "user", "content": FRANCE}])
+    assert alone == refused[-1]["prompt_tokens"] - 1
+    assert 10 * 24 < with_tools - alone < 24 * 24
 
 
 def test_a_killed_engine_comes_back_and_the_answer_goes_on(box: Box) -> None:

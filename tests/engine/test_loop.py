@@ -100,6 +100,73 @@ def test_a_stop_string_reaches_across_the_seam() -> None:
     assert (bench.text(1), bench.last(1)["reason"]) == ("", "stop")
 
 
+def test_the_stop_string_it_ran_into_is_in_the_finish() -> None:
+    bench = Bench(Paper(TEXT))
+    bench.ask(1, stop=["nothing like it", "aris is"])
+    bench.ask(2, stop=["nothing like it"])
+    bench.run()
+    assert (bench.last(1)["stop"], bench.last(2)["stop"]) == ("aris is", None)
+
+
+PREFILL = "The weather"
+
+
+def test_the_clients_own_beginning_is_gone_on_with_and_not_repeated() -> None:
+    bench = Bench(Paper(TEXT))
+    bench.ask(1, committed=PREFILL, prefill=len(PREFILL), first=False)
+    bench.ask(2)
+    bench.run()
+    assert bench.text(1) == " in Paris is fine."
+    one, whole = bench.last(1), bench.last(2)
+    assert one["prompt_tokens"] == whole["prompt_tokens"] + 2 == bench.of(1)[0]["prompt_tokens"]
+    assert one["completion_tokens"] == whole["completion_tokens"] - 2
+    assert bench.of(1)[0]["committed_tokens"] == 0
+
+
+@pytest.mark.parametrize(("committed", "rest"), [("The weather", " in Paris is"), ("The weather in", " Paris is")])
+def test_the_clients_own_beginning_does_not_count_against_max_tokens(committed: str, rest: str) -> None:
+    bench = Bench(Paper(TEXT))
+    bench.ask(1, committed=committed, prefill=len(PREFILL), max_tokens=3)
+    bench.run()
+    assert (bench.text(1), bench.last(1)["reason"], bench.last(1)["completion_tokens"]) == (rest, "length", 3)
+
+
+def test_the_clients_own_beginning_alone_can_be_all_there_is() -> None:
+    bench = Bench(Paper(TEXT))
+    bench.ask(1, committed=PREFILL, prefill=len(PREFILL), max_tokens=0)
+    bench.run()
+    assert (bench.text(1), bench.last(1)["reason"], bench.last(1)["completion_tokens"]) == ("", "length", 0)
+
+
+def test_a_stop_string_does_not_begin_in_the_clients_own_words() -> None:
+    bench = Bench(Paper(TEXT))
+    bench.ask(1, committed="The weather in Pa", prefill=len("The weather in P"), stop=["Paris", "The weather", "aris"])
+    bench.run()
+    assert (bench.text(1), bench.last(1)["stop"]) == ("", "aris")
+    bench.ask(2, committed="The weather in Pa", prefill=len("The weather in Pa"), stop=["Paris", "The weather"])
+    bench.run()
+    assert (bench.text(2), bench.last(2)["stop"]) == ("ris is fine.", None)
+
+
+def test_a_prefill_computed_before_counts_as_cached_input() -> None:
+    bench = Bench(Paper(TEXT))
+    committed = "The weather in Paris is"
+    for id in (1, 2):
+        bench.ask(id, committed=committed, prefill=len(committed))
+        bench.run()
+    finish = bench.last(2)
+    assert finish["prompt_tokens"] - 2 <= finish["cached_tokens"] < finish["prompt_tokens"]
+
+
+@pytest.mark.parametrize(("prefill", "same"), [(len("The weather in"), True), (0, False)])
+def test_penalties_count_what_the_model_said_and_not_what_the_client_did(prefill: int, same: bool) -> None:
+    bench = Bench(Paper("The weather in The weather"))
+    sampling = {"temperature": 0, "presence_penalty": 100}
+    bench.ask(1, committed="The weather in", prefill=prefill, sampling=sampling, max_tokens=6)
+    bench.run()
+    assert (bench.text(1) == " The weather") is same
+
+
 def test_a_request_given_up_while_it_catches_up_computes_no_more() -> None:
     bench = Bench(Paper(TEXT, slots=1))
     bench.ask(1, content="long " * 60)

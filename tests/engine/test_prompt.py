@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.engine.job import Job, Refusal
-from appliance.engine.prompt import CHATML, OPEN, SHUT, Writer
+from appliance.engine.prompt import CHATML, OPEN, SHUT, Prompt, Writer
+from appliance.engine.shortening import budgets
 
 from .fakes import CONTROLS, END, NAMED, START, Paper, vocabulary
 
@@ -147,22 +149,26 @@ def test_what_fits_is_not_trimmed() -> None:
     assert writer(context=length + 1).write(Job(id=1, messages=tuple(CHAT), trim=True)).trimmed == 0
 
 
+def trimmed(context: int, messages: list[dict[str, Any]], **more: Any) -> Prompt:
+    return writer(context=context).write(Job(id=1, messages=tuple(messages), trim=True, **more))
+
+
 def test_the_oldest_turns_go_first_and_the_system_prompt_stays() -> None:
-    length = len(write(writer(), *CHAT))
-    prompt = writer(context=length).write(Job(id=1, messages=tuple(CHAT), trim=True))
-    assert prompt.trimmed == 2
-    assert prompt.tokens == write(writer(), CHAT[0], *CHAT[3:])
-    smallest = len(write(writer(), CHAT[0], CHAT[5]))
-    prompt = writer(context=smallest + 1).write(Job(id=1, messages=tuple(CHAT), trim=True))
-    assert (prompt.trimmed, prompt.tokens) == (4, write(writer(), CHAT[0], CHAT[5]))
+    chat = [CHAT[0], user("first " * 60), *CHAT[2:]]
+    recent = write(writer(), CHAT[0], *CHAT[3:])
+    prompt = trimmed(2 * len(recent) + 1, chat)
+    assert (prompt.trimmed, prompt.tokens) == (2, recent)
+    prompt = trimmed(2 * len(recent) - 1, chat)
+    assert (prompt.trimmed, prompt.tokens) == (4, write(writer(), CHAT[0], CHAT[5])), "half is for the answer"
 
 
 def test_the_committed_text_needs_room_too() -> None:
-    smallest = len(write(writer(), CHAT[0], CHAT[5]))
-    committed = len(Paper("").tokenize("The weather"))
-    job = Job(id=1, messages=tuple(CHAT), trim=True, committed="The weather")
-    assert writer(context=smallest + committed + 1).write(job).trimmed == 4
-    assert refused(writer(context=smallest + committed), trim=True, committed="The weather").fault == "too_long"
+    committed = "#" * 90
+    recent = len(write(writer(), CHAT[0], *CHAT[3:]))
+    chat = [CHAT[0], user("first " * 60), *CHAT[2:]]
+    assert trimmed(2 * recent + 1, chat).trimmed == 2
+    assert trimmed(2 * recent + 1, chat, committed=committed).trimmed == 2, "it is a part of the answer"
+    assert trimmed(2 * recent + 1, chat, committed=committed * 2).trimmed == 4
 
 
 def test_what_does_not_fit_and_may_not_be_trimmed_is_refused_with_both_numbers() -> None:
@@ -180,6 +186,165 @@ def test_if_even_the_last_turn_does_not_fit_it_is_refused() -> None:
 
 
 def test_a_huge_conversation_is_refused_without_being_tokenized() -> None:
-    job = Job(id=1, messages=(user("x" * 5_000_000),), trim=True)
+    job = Job(id=1, messages=(user("x" * 5_000_000),))
     with pytest.raises(Refusal, match="at least"):
         writer(context=64).write(job)
+
+
+# ------------------------------------------------------------------------- what does not fit even without its turns
+
+AGENT = {"role": "system", "content": " ".join(f"Rule {number}." for number in range(3000))}
+
+
+def contents(prompt: Prompt) -> list[str]:
+    """What stands between the marks of the template."""
+    return [
+        part.split("\n", 1)[1].removesuffix("<|im_end|>\n") for part in said(prompt.tokens).split("<|im_start|>")[1:]
+    ]
+
+
+def test_a_long_system_prompt_keeps_its_beginning_beside_the_whole_question() -> None:
+    prompt = trimmed(1024, [AGENT, user("Hello " * 20 + "there?")])
+    system, question, answer = contents(prompt)
+    assert (question, answer) == ("Hello " * 20 + "there?", "")
+    assert system.startswith("Rule 0. Rule 1. Rule 2.")
+    assert system.endswith(".\n[...]"), "a word is not cut in two"
+    assert 300 < len(system) <= 384, "half of what the answer leaves"
+    assert (prompt.trimmed, 1024 - len(prompt.tokens) >= 256) == (1, True)
+
+
+def test_the_system_prompt_is_cut_at_the_same_place_in_the_next_turn() -> None:
+    first = trimmed(1024, [AGENT, user("Hello?")])
+    turns = [AGENT, user("Hello?"), {"role": "assistant", "content": "Yes."}, user("And now " * 20)]
+    second = trimmed(1024, turns)
+    third = trimmed(1024, [*turns, {"role": "assistant", "content": "Well. " * 50}, user("Bye.")])
+    assert contents(first)[0] == contents(second)[0] == contents(third)[0]
+    assert second.tokens[: first.boundary - 10] == first.tokens[: first.boundary - 10]
+    assert contents(second)[1:-1] == ["Hello?", "Yes.", "And now " * 20], "turns that fit beside it stay"
+    assert contents(third)[1:-1] == ["Bye."]
+
+
+def test_a_question_that_needs_more_leaves_the_system_prompt_a_quarter() -> None:
+    question = "Why? " * 100
+    system, asked, _ = contents(trimmed(1024, [AGENT, user(question)]))
+    assert asked == question
+    assert 140 < len(system) <= 192
+
+
+def test_a_question_that_does_not_fit_keeps_its_beginning_and_its_end() -> None:
+    question = "Read this. " + "Blah and so on. " * 300 + "Now what?"
+    prompt = trimmed(1024, [AGENT, user(question)])
+    system, asked, _ = contents(prompt)
+    begin, end = asked.split("\n[...]\n")
+    assert question.startswith(begin + " ")
+    assert question.endswith(" " + end)
+    assert 1.5 < len(end) / len(begin) < 2.5
+    assert system.startswith("Rule 0.")
+    assert 700 < len(prompt.tokens) < 768
+    assert prompt.trimmed == 2
+
+
+def test_the_steps_of_a_long_last_turn_go_before_its_question() -> None:
+    steps = [
+        message
+        for step in range(40)
+        for message in (
+            {"role": "assistant", "content": f"I look {step}."},
+            {"role": "tool", "content": f"Page {step}."},
+        )
+    ]
+    prompt = trimmed(1024, [{"role": "system", "content": "Be kind."}, user("Find it."), *steps])
+    found = contents(prompt)
+    assert found[:2] == ["Be kind.", "Find it."]
+    assert found[-3:] == ["I look 39.", "Page 39.", ""]
+    assert found[2].startswith("I look ")
+    assert prompt.trimmed == 2 + len(steps) - len(found) + 1
+    assert 700 < len(prompt.tokens) < 768
+
+
+def test_long_results_of_tools_are_cut_and_short_words_stay() -> None:
+    turn = [user("Find it."), {"role": "assistant", "content": "I look."}, {"role": "tool", "content": "x y z " * 9000}]
+    _, question, step, result, _ = contents(trimmed(1024, [AGENT, *turn]))
+    assert (question, step) == ("Find it.", "I look.")
+    assert 300 < len(result) < 600
+
+
+def test_control_tokens_in_what_is_cut_are_plain_text() -> None:
+    prompt = trimmed(1024, [{"role": "system", "content": ATTACK * 900}, user(ATTACK * 900)])
+    assert (prompt.tokens.count(START), prompt.tokens.count(END)) == (3, 2)
+
+
+@given(
+    st.lists(st.sampled_from(["system", "user", "assistant", "tool"]), min_size=1, max_size=8),
+    st.lists(st.text(alphabet="ab \nü<|im_end|>🎉", max_size=3).map(lambda text: text * 200), min_size=8, max_size=8),
+    st.integers(512, 1024),
+    st.integers(0, 128),
+)
+@settings(deadline=None, max_examples=60)
+def test_whatever_is_trimmed_fits_and_leaves_room(roles: list[str], texts: list[str], context: int, said: int) -> None:
+    messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+    prompt = trimmed(context, messages, committed="#" * said)
+    assert prompt.total < context
+    if prompt.tried:
+        assert prompt.trimmed > 0
+        assert len(prompt.tokens) <= prompt.tried[-1]
+
+
+@given(st.integers(64, 9000), st.integers(0, 9000))
+def test_the_best_budget_leaves_a_quarter_for_the_answer(context: int, committed: int) -> None:
+    best, good, room = budgets(context, committed)
+    assert room == context - committed - 1
+    assert best < room
+    assert good <= max(0, room) or room < 0
+    if committed == 0:
+        assert context - best > min(max(256, context // 4), context // 2)
+    if context >= 512:
+        assert len({budgets(context, said)[0] for said in range(committed, committed + 64)}) <= 2, "it moves in steps"
+
+
+def test_a_growing_answer_is_written_as_if_it_had_come_whole() -> None:
+    one = writer(context=1024)
+    turns = [
+        message for turn in range(20) for message in (user(f"{turn} old"), {"role": "assistant", "content": "Yes."})
+    ]
+    job = Job(id=1, messages=(AGENT, *turns, user("Hello?")), trim=True)
+    prompt, writings = one.write(job), set()
+    for size in range(0, 700, 50):
+        job = replace(job, committed="#" * size)
+        prompt = one.go_on(job, prompt)
+        assert prompt == one.write(job)
+        writings.add(prompt.tokens)
+    assert len(writings) == 6, "it becomes another one at every 128 tokens"
+
+
+def test_a_huge_conversation_is_shortened_without_being_tokenized() -> None:
+    paper = Counting("")
+    one = Writer(paper.vocabulary, paper, template=None, own=None, context=1024)
+    job = Job(id=1, messages=({"role": "system", "content": "a b " * 10**6}, user("c d " * 10**6)), trim=True)
+    assert 600 < len(one.write(job).tokens) < 768
+    assert paper.letters < 100_000
+
+
+class Counting(Paper):
+    """Knows how many letters it was given."""
+
+    letters = 0
+
+    def tokenize(self, text: str, *, template: bool = False) -> list[int]:
+        self.letters += len(text)
+        return super().tokenize(text, template=template)
+
+
+def test_a_conversation_is_counted_whole_whatever_the_context() -> None:
+    job = Job(id=1, messages=(AGENT, user("Hello?")), committed="The weather")
+    whole = len(write(writer(context=1 << 20), AGENT, user("Hello?")))
+    assert writer(context=64).count(job) == whole + 2
+    assert writer(context=64).count(job, ["{}", "abc"]) == whole + 7
+
+
+def test_of_what_no_model_could_read_the_rest_is_estimated() -> None:
+    paper = Counting("")
+    one = Writer(paper.vocabulary, paper, template=None, own=None, context=64)
+    one._counted = 1000  # letters
+    assert 9_000 < one.count(Job(id=1, messages=(user("a" * 10_000),)), ["b" * 10_000]) - 10_000 < 11_500
+    assert paper.letters < 3000

@@ -60,6 +60,16 @@ def test_no_moment_shows_a_stop_string_that_is_complete_later(text: str, stops: 
         assert expected("", text, stops)[0].startswith(shown)
 
 
+@pytest.mark.parametrize(
+    ("stops", "text", "stop"),
+    [(["b", "c"], "abc", "b"), (["bc", "abc"], "abc", "abc"), (["bc", "b"], "abc", "b"), (["d"], "abc", None)],
+)
+def test_it_tells_which_stop_string_it_was(stops: list[str], text: str, stop: str | None) -> None:
+    stream = Stream(stops)
+    written(stream, cut(text.encode(), [2]))
+    assert (stream.stop, stream.stopped) == (stop, stop is not None)
+
+
 def test_letters_that_cannot_begin_a_stop_string_are_not_held_back() -> None:
     stream = Stream(["END"])
     assert stream.feed(b"the E") == "the "

@@ -142,5 +142,5 @@ def test_neither_prompts_nor_keys_are_in_the_log(box: Stage, caplog: pytest.LogC
 
 def _half_open(box: Stage) -> bool:
     """Looked at from inside the loop."""
-    breaker = box.appliance._breakers["cloud"]
+    breaker = box.appliance.breakers["cloud"]
     return breaker.state(box.now()) == "half-open"

@@ -75,9 +75,9 @@ def test_waiting_for_a_slot_counts_for_the_deadline(one_slot: Stage) -> None:
     async def two() -> Heard:
         first = asyncio.create_task(box.asking(**LONG))
         await engine_has(box, 1)
-        box.appliance._limits = _total(box, 0.2)
+        box.appliance.limits = _total(box, 0.2)
         second = await box.asking(stream=False, max_tokens=1)
-        box.appliance._limits = _total(box, PATIENT.total)
+        box.appliance.limits = _total(box, PATIENT.total)
         await engine_has(box, 1)  # who waited does no longer
         assert not first.done()
         assert (await first).status == 200
@@ -97,4 +97,4 @@ async def engine_has(box: Stage, requests: int) -> None:
 
 
 def _total(box: Stage, seconds: float) -> Any:
-    return replace(box.appliance._limits, total=seconds)
+    return replace(box.appliance.limits, total=seconds)

@@ -1,0 +1,248 @@
+"""How is a request written for a cloud of OpenAI's chat completions?
+
+Rules of this file:
+
+1. A cloud gets the bytes of a client of its own dialect. If only the model goes by another name there, only the bytes
+   of its value change. A body is written anew only when something else has to change.
+2. A request of another dialect is written from the vocabulary alone, in words that every cloud of this dialect knows.
+3. What the client's model thought is not said again: OpenAI takes no reasoning back, and a strict cloud refuses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from appliance.core.chat import (
+    ChatRequest,
+    Image,
+    JsonFormat,
+    Message,
+    Part,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from appliance.core.seams import PLAIN, Quirks
+from appliance.dialects import fields
+from appliance.dialects.ids import Taste, fitting_id
+from appliance.dialects.rewrite import with_model
+
+NAME = "openai"
+STOPS = 4
+LONGEST_TOOL_NAME = 64
+LONGEST_USER = 64
+
+# What every model that can be told takes; the words around these are known to few.
+EFFORTS = {
+    "none": "low",
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+    "max": "high",
+}
+# The vocabulary has a field for it, and the clients that fill it have names of their own.
+STOP_FIELDS = {"anthropic": "stop_sequences"}
+
+
+def objection(request: ChatRequest) -> str | None:
+    """What of a request of another dialect cannot be said in this one, and matters."""
+    if len(request.stop) > STOPS:
+        return STOP_FIELDS.get(request.dialect, "stop")
+    for index, tool in enumerate(request.tools):
+        if len(tool.name) > LONGEST_TOOL_NAME:
+            return f"tools[{index}].name"
+    return None
+
+
+def render(request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> bytes:
+    """The body that asks a cloud of this dialect for `request`, under the name the cloud has for the model."""
+    if request.dialect != NAME or not request.raw:
+        return fields.compact(_built(request, model, quirks))
+    changes = _changes(request, quirks)
+    if request.committed is None and not changes:
+        return request.raw if request.fields.get("model") == model else with_model(request.raw, model)
+    body = {**request.fields, **changes, "model": model}
+    if body.get("stream_options") is None:
+        body.pop("stream_options", None)
+    if request.committed is not None:
+        body["messages"] = [*body["messages"], _written(request.committed, _taste(quirks))]
+    return fields.compact(body)
+
+
+def _changes(request: ChatRequest, quirks: Quirks) -> dict[str, Any]:
+    """The top-level fields in which `request` has moved away from what the client wrote, or the cloud is peculiar."""
+    changes: dict[str, Any] = {}
+    given = request.fields
+    if request.stream != bool(given.get("stream")):
+        changes["stream"] = request.stream
+        changes["stream_options"] = {"include_usage": True} if request.stream and quirks.stream_usage else None
+    limit = given.get("max_completion_tokens") or given.get("max_tokens")
+    if request.max_tokens is not None and request.max_tokens != limit:
+        key = "max_tokens" if given.get("max_completion_tokens") is None else "max_completion_tokens"
+        changes[key] = request.max_tokens
+    if quirks.short_ids and any(fitting_id(id, "short") != id for id in _ids(request.messages)):
+        changes["messages"] = [_shortened(message) for message in given["messages"]]
+    return changes
+
+
+def _ids(messages: Iterable[Message]) -> Iterable[str]:
+    return (part.id for turn in messages for part in turn.parts if isinstance(part, ToolCall | ToolResult))
+
+
+def _shortened(message: dict[str, Any]) -> dict[str, Any]:
+    """A client's message with tool-call ids of the short kind, and nothing else changed."""
+    changed = dict(message)
+    if isinstance(message.get("tool_call_id"), str):
+        changed["tool_call_id"] = fitting_id(message["tool_call_id"], "short")
+    if message.get("tool_calls"):
+        changed["tool_calls"] = [
+            {**call, "id": fitting_id(call.get("id") or "", "short")} for call in message["tool_calls"]
+        ]
+    return changed
+
+
+# ------------------------------------------------------------------------------------------ from the vocabulary
+
+
+def _taste(quirks: Quirks) -> Taste:
+    return "short" if quirks.short_ids else "openai"
+
+
+def _matches(model: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(model, pattern) for pattern in patterns)
+
+
+def _built(request: ChatRequest, model: str, quirks: Quirks) -> dict[str, Any]:
+    """A body from the vocabulary alone."""
+    turns = request.messages if request.committed is None else (*request.messages, request.committed)
+    body: dict[str, Any] = {"model": model, "messages": _conversation(turns, _taste(quirks))}
+    if request.stream:
+        body["stream"] = True
+        if quirks.stream_usage:
+            body["stream_options"] = {"include_usage": True}  # a client of another dialect always wants the numbers
+    new = _matches(model, quirks.new_limit)
+    if request.max_tokens is not None:
+        body["max_completion_tokens" if new else "max_tokens"] = request.max_tokens
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.n > 1:
+        body["n"] = request.n
+    sampling = request.sampling
+    # Only what OpenAI itself knows: a strict cloud refuses the others, and a lenient one does without them. The models
+    # with the new limit reason, and refuse to be told how to draw.
+    for key in ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed"):
+        value = getattr(sampling, key)
+        if value is not None and not (new and key in ("temperature", "top_p")):
+            body[key] = value
+    if sampling.logit_bias:
+        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+        if request.tool_choice is not None:
+            body["tool_choice"] = _choice(request.tool_choice)
+        if request.parallel_tools is not None:
+            body["parallel_tool_calls"] = request.parallel_tools
+    if request.format is not None:
+        body["response_format"] = _format(request.format)
+    if request.tools and _matches(model, quirks.unthinking_tools):
+        body["reasoning_effort"] = "none"
+    elif request.effort in EFFORTS and _matches(model, quirks.effort):
+        body["reasoning_effort"] = EFFORTS[request.effort]
+    if request.user and not quirks.short_ids:  # Mistral has no such field, and refuses what it does not know
+        body["user"] = _user(request.user)
+    return body
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    function["parameters"] = dict(tool.parameters) or {"type": "object", "properties": {}}
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def _choice(choice: ToolChoice) -> str | dict[str, Any]:
+    return {"type": "function", "function": {"name": choice.name}} if choice.kind == "named" else choice.kind
+
+
+def _format(form: JsonFormat) -> dict[str, Any]:
+    if form.schema is None:
+        return {"type": "json_object"}
+    described: dict[str, Any] = {"name": form.name or "answer", "schema": form.schema}  # a name is demanded
+    if form.strict is not None:
+        described["strict"] = form.strict
+    return {"type": "json_schema", "json_schema": described}
+
+
+def _user(user: str) -> str:
+    """Who asks, in no more characters than OpenAI takes: a hash names one as well."""
+    return user if len(user) <= LONGEST_USER else hashlib.sha256(user.encode(errors="surrogatepass")).hexdigest()
+
+
+def _conversation(turns: Sequence[Message], taste: Taste) -> list[dict[str, Any]]:
+    """Our messages as OpenAI's. Each tool result is a message of its own there, and all results of a turn must
+    directly follow the calls; what else stands beside them is said by the user behind the last one."""
+    written: list[dict[str, Any]] = []
+    beside: tuple[Part, ...] = ()
+    for turn in turns:
+        results = [part for part in turn.parts if isinstance(part, ToolResult)]
+        parts: tuple[Part, ...] = tuple(part for part in turn.parts if not isinstance(part, ToolResult))
+        if results:
+            written += [
+                {"role": "tool", "tool_call_id": fitting_id(part.id, taste), "content": part.text} for part in results
+            ]
+            beside += parts
+            continue
+        if beside and turn.role == "user":
+            parts, beside = beside + parts, ()
+        elif beside:
+            written.append(_written(Message(role="user", parts=beside), taste))
+            beside = ()
+        # Of what the assistant only thought nothing is left to say.
+        if turn.role != "assistant" or any(isinstance(part, Text | ToolCall) for part in parts):
+            written.append(_written(Message(role=turn.role, parts=parts), taste))
+    if beside:
+        written.append(_written(Message(role="user", parts=beside), taste))
+    return written
+
+
+def _written(message: Message, taste: Taste) -> dict[str, Any]:
+    written: dict[str, Any] = {"role": message.role, "content": _content(message)}
+    calls = [
+        {
+            "id": fitting_id(part.id, taste),
+            "type": "function",
+            "function": {"name": part.name, "arguments": part.arguments or "{}"},
+        }
+        for part in message.parts
+        if isinstance(part, ToolCall)
+    ]
+    if calls:
+        written["tool_calls"] = calls
+        written["content"] = written["content"] or None
+    return written
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    parts: tuple[Part, ...] = message.parts
+    if not any(isinstance(part, Image) for part in parts):
+        # One string: not every cloud takes a list of texts. What the assistant said is joined as the client saw it,
+        # the blocks of others by a line's end, as vLLM and llama-server do it.
+        seam = "" if message.role == "assistant" else "\n"
+        return seam.join(part.text for part in parts if isinstance(part, Text))
+    content: list[dict[str, Any]] = []
+    for part in parts:
+        if isinstance(part, Text):
+            content.append({"type": "text", "text": part.text})
+        elif isinstance(part, Image):
+            content.append({"type": "image_url", "image_url": {"url": part.url}})
+    return content

@@ -61,6 +61,9 @@ QUICK = TimeoutConfig(connect=2.0, first_content=0.4, stall=0.4, total=0.8)
 """Short enough to wait for, for faults that only waiting tells."""
 PATIENT = TimeoutConfig(connect=2.0, first_content=PATIENCE, stall=PATIENCE, total=PATIENCE)
 
+COUNTED = 77
+"""Tokens of every conversation, as the scripted box counts them."""
+
 T = TypeVar("T")
 
 
@@ -109,6 +112,10 @@ class ScriptedLocal:
     @property
     def text(self) -> str:
         return "".join(self.pieces)
+
+    async def count(self, request: ChatRequest) -> int:
+        self.asked.append(request)
+        return COUNTED
 
     async def stream(self, request: ChatRequest, model: str) -> AsyncGenerator[Sequence[Event], None]:
         self.asked.append(request)

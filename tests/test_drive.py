@@ -43,11 +43,12 @@ class StillLoop(asyncio.SelectorEventLoop):
 
 
 def at_once(coroutine):
-    """Run it in virtual time; no task and no generator may be left behind."""
+    """Run it in virtual time; no task, no generator and no timer may be left behind."""
     with asyncio.Runner(loop_factory=StillLoop) as runner:
         found = runner.run(coroutine)
         gc.collect()
         assert asyncio.all_tasks(runner.get_loop()) == set()
+        assert [timer for timer in runner.get_loop()._scheduled if not timer.cancelled()] == []
         return found
 
 
@@ -205,6 +206,64 @@ def test_content_just_in_time_is_in_time():
         return recorded
 
     assert faults(at_once(scene())) == [("claude", None)]
+
+
+def test_a_deadline_that_comes_nearer_is_kept_too():
+    async def scene():
+        batches, recorded = conduct(
+            Script("claude", 1, [A], 60, [B]), Script("local", [ENDED]), limits=Limits(first_content=100.0, stall=5.0)
+        )
+        await read(batches)
+        return recorded
+
+    [silent, _] = at_once(scene())
+    assert (silent.error.fault, silent.seconds) == (Fault.SILENT, 6.0)
+
+
+def test_a_word_moves_no_timer():
+    timers = []
+
+    class Counting(StillLoop):
+        def call_at(self, when, callback, *args, **more):
+            timers.append(getattr(callback, "__name__", ""))
+            return super().call_at(when, callback, *args, **more)
+
+    async def scene():
+        batches, _ = conduct(Script("claude", [A], *[one for _ in range(500) for one in (0.01, [B])], [ENDED]))
+        return await read(batches)
+
+    with asyncio.Runner(loop_factory=Counting) as runner:
+        found, error = runner.run(scene())
+    assert (len(found), error) == (502, None)
+    assert timers.count("_ring") <= 4
+
+
+@pytest.mark.parametrize("first", ["the deadline", "the client"])
+def test_a_client_that_leaves_as_the_deadline_passes_has_left(first):
+    async def scene():
+        loop = asyncio.get_running_loop()
+        batches, recorded = conduct(Script("claude", 60), Script("local", [ENDED]), limits=Limits(first_content=12.0))
+        reader = asyncio.ensure_future(read(batches))
+        if first == "the deadline":
+            await asyncio.sleep(0)
+        loop.call_at(1012.0, reader.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        return recorded
+
+    assert faults(at_once(scene())) == [("claude", Fault.GONE)]
+
+
+def test_a_client_may_leave_after_a_deadline_has_passed():
+    async def scene():
+        batches, recorded = conduct(Script("claude", 60), Script("local", 60), limits=Limits(first_content=12.0))
+        reader = asyncio.ensure_future(read(batches))
+        asyncio.get_running_loop().call_at(1020.0, reader.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        return recorded
+
+    assert faults(at_once(scene())) == [("claude", Fault.SILENT), ("local", Fault.GONE)]
 
 
 def test_a_line_that_stays_open_after_the_finish_is_left():

@@ -97,7 +97,7 @@ class CloudBackend:
         self._kept_back = NOT_PASSED_UP | ours.keys() | (frozenset() if target.client_key else CREDENTIALS)
         # What is said if neither the client nor the configuration says it.
         self._said_anyway = tuple(one for one in (*dialect.said_anyway, _USER_AGENT) if one[0] not in ours)
-        self._transport = Transport(target.base_url, connect=target.connect, proxy=target.proxy, ca=target.ca)
+        self._transport = Transport(connect=target.connect, proxy=target.proxy, ca=target.ca)
 
     async def aclose(self) -> None:
         await self._transport.aclose()

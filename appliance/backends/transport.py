@@ -6,30 +6,35 @@ Rules of this file:
    holds the list complete; its sentence holds no address, no key and no text of the request.
 2. An answer is what the cloud said: no redirect is followed, no cookie kept, no password looked up in a file, and a
    body that ends before its end is an error.
-3. Nothing is ever sent twice. A kept connection that the cloud has closed is noticed before a request is written.
-4. Only connecting has a limit here: silence is judged by the relay, which knows what was asked.
+3. Nothing is ever sent twice. A kept connection that the cloud has closed, or on which it said something unasked, is
+   noticed before a request is written.
+4. It does not look at the environment: which proxy and which authorities hold is the configuration's to say.
+5. Only connecting has a limit here: silence is judged by the relay, which knows what was asked.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import ssl
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 import certifi
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.tracing import Trace
 from multidict import CIMultiDict
 from yarl import URL
 
 from appliance.core.chat import BackendError, Fault, Headers
 
-HANDSHAKE = 5.0
-"""Seconds more for TLS, and for a proxy's part, once there is a connection."""
+HANDSHAKE = 2.0
+"""Seconds more than for a connection, for all of its name, other addresses, a proxy's part and TLS: 3 round trips by
+satellite."""
 KEPT = 50.0
 """Seconds a connection is kept for the next request: less than the 60 after which common load balancers close it."""
 HEADER_LIMIT = 64 * 1024
@@ -42,11 +47,11 @@ TROUBLE = (aiohttp.ClientError, HttpProcessingError, OSError)
 class Transport:
     """The way to one cloud. Connections are made when they are needed and kept for a while."""
 
-    def __init__(self, base_url: str, *, connect: float, proxy: str | None, ca: Path | None) -> None:
+    def __init__(self, *, connect: float, proxy: str | None, ca: Path | None) -> None:
         self._connect = connect
         self._ca = ca
         self._session: aiohttp.ClientSession | None = None
-        self._proxy = proxy or _proxy_of_the_environment(base_url)
+        self._proxy = proxy
 
     async def request(self, method: str, url: str, headers: Headers, body: bytes = b"") -> aiohttp.ClientResponse:
         """Send it, and read the answer's head. Whoever called closes the answer. Raises one of `TROUBLE`."""
@@ -77,7 +82,7 @@ class Transport:
         if self._proxy is not None and URL(self._proxy).scheme not in ("http", "https"):
             raise aiohttp.InvalidURL("", "The proxy speaks something else than HTTP.")
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=_authorities(self._ca), limit=0, keepalive_timeout=KEPT),
+            connector=Connector(ssl=_authorities(self._ca), limit=0, keepalive_timeout=KEPT),
             timeout=aiohttp.ClientTimeout(
                 total=None,
                 connect=self._connect + HANDSHAKE,
@@ -90,6 +95,29 @@ class Transport:
             max_field_size=HEADER_LIMIT,
         )
         return self._session
+
+
+class Connector(aiohttp.TCPConnector):
+    """aiohttp's, that gives up a kept connection on which something came that nobody had asked for. aiohttp would take
+    it for the answer to the next request, and everybody's answers would be the one before."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._used: WeakSet[ResponseHandler] = WeakSet()
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            line = connection.protocol
+            assert line is not None
+            if line not in self._used:
+                self._used.add(line)
+                return connection
+            if not line.should_close:
+                return connection
+            connection.close()
 
 
 def headers_of(response: aiohttp.ClientResponse) -> Headers:
@@ -113,24 +141,10 @@ def _authorities(ca: Path | None) -> ssl.SSLContext:
     """Who may vouch for a cloud. Made once: reading them takes longer than a request."""
     if ca is not None:
         context = ssl.create_default_context(cafile=str(ca))
-    elif os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
-        context = ssl.create_default_context()  # OpenSSL reads them itself
     else:
         context = ssl.create_default_context(cafile=certifi.where())
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-def _proxy_of_the_environment(base_url: str) -> str | None:
-    try:
-        parts = urlsplit(base_url)
-    except ValueError:  # no address at all: said when somebody asks
-        return None
-    proxies = getproxies_environment()
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    if not found or proxy_bypass_environment(parts.hostname or "", proxies):
-        return None
-    return found if "://" in found else f"http://{found}"
 
 
 def translate(error: BaseException, name: str) -> BackendError:

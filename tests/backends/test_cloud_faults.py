@@ -5,6 +5,7 @@ import inspect
 import socket
 import ssl
 import traceback
+from contextlib import suppress
 
 import pytest
 from aiohttp import client_exceptions, http_exceptions
@@ -266,30 +267,71 @@ def test_a_request_is_never_sent_twice():
     assert asyncio.run(scene()) == ("Hi", BROKEN, 2)
 
 
-def test_what_a_cloud_says_unasked_is_no_answer_to_the_next_request():
+UNASKED = HEAD + b"content-length: %d\r\n\r\n" % len(HI) + HI
+
+
+@pytest.mark.parametrize(
+    "unasked", [UNASKED, b"HTTP/1.1 408 Request Time-out\r\ncontent-length: 0\r\n\r\n", b"noise\r\n\r\n"]
+)
+@pytest.mark.parametrize("later", [False, True])
+def test_what_a_cloud_says_unasked_is_no_answer_to_the_next_request(unasked, later):
     async def scene():
-        connections = 0
+        asked = 0
+        said = asyncio.Event()
 
         async def speak(reader, writer):
-            nonlocal connections
-            connections += 1
-            mine = chunk(f"number {connections}", "stop")
-            await receive(reader)
-            answer = HEAD + b"content-length: %d\r\n\r\n" % len(mine) + mine
-            writer.write(answer + HEAD + b"content-length: %d\r\n\r\n" % len(HI) + HI)
-            await reader.read()
-            writer.close()
+            nonlocal asked
+            while True:
+                await receive(reader)
+                asked += 1
+                mine = chunk(f"number {asked}", "stop")
+                answer = HEAD + b"content-length: %d\r\n\r\n" % len(mine) + mine
+                if later:
+                    writer.write(answer)
+                    await asyncio.sleep(0.02)
+                    writer.write(unasked)
+                else:
+                    writer.write(answer + unasked)
+                said.set()
 
         async with listening(speak) as port:
             made = CloudBackend(CloudTarget(name="openai", base_url=f"http://127.0.0.1:{port}"), OPENAI)
-            said = []
-            for _ in range(2):
-                said.append((await heard(made))[0])
-                await asyncio.sleep(0.01)
+            heard_of = []
+            for _ in range(4):
+                said.clear()
+                heard_of.append(await heard(made))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        await said.wait()
+                await asyncio.sleep(0.02)
             await made.aclose()
-            return said
+            return heard_of
 
-    assert asyncio.run(scene())[1] in ("number 2", "")
+    for number, (words_of_it, error) in enumerate(asyncio.run(scene()), 1):
+        # Noise that comes with an answer may cost it, but nobody ever gets another's.
+        if error is None or later:
+            assert (words_of_it, error) == (f"number {number}", None)
+        else:
+            assert words_of_it in ("", f"number {number}")
+
+
+def test_a_server_that_speaks_first_is_asked_once_and_is_broken():
+    async def scene():
+        made_in_all = 0
+
+        async def speak(reader, writer):
+            nonlocal made_in_all
+            made_in_all += 1
+            writer.write(b"SSH-2.0-OpenSSH_9.9\r\n")
+            await reader.read()
+
+        async with listening(speak) as port:
+            made = CloudBackend(CloudTarget(name="openai", base_url=f"http://127.0.0.1:{port}"), OPENAI)
+            _, error = await heard(made)
+            await made.aclose()
+            return error.fault, made_in_all
+
+    assert asyncio.run(scene()) == (BROKEN, 1)
 
 
 # ------------------------------------------------------------------------------------------------- the key

@@ -46,8 +46,6 @@ from appliance.store.store import Resolved
 log = logging.getLogger("appliance")
 
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC)}
-SMALL_CALL = 3.0
-"""Seconds a cloud has for a call that the box can answer by itself."""
 COUNT_PATH = "v1/messages/count_tokens"
 MOST_DEGRADED = 16
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
@@ -300,30 +298,33 @@ class Appliance:
         Raises:
             BackendError: REQUEST, as the cloud or the routing says it.
         """
-        offers = [offer for offer in self._offers if offer.dialect == request.dialect]
+        own = [offer.name for offer in self._offers if offer.dialect == request.dialect]
         reasons: list[str] = []
+        error: BackendError | None = None
         now = asyncio.get_running_loop().time()
-        for leg in legs(request, self._offers, wish=wish, box_model=self.model_name):
-            if leg.name not in [offer.name for offer in offers]:
+        anything = replace(request, needs=frozenset())  # what the box cannot do, it can count
+        asked = legs(anything, self._offers, wish=wish, box_model=self.model_name)
+        for leg in asked:
+            if leg.name not in own:
                 continue
             if not self.breakers[leg.name].admits(now):
                 reasons.append(SKIPPED)
                 continue
             try:
-                async with asyncio.timeout(SMALL_CALL):
-                    reply = await self.clouds[leg.name].ask(COUNT_PATH, body(leg.model), request)
+                reply = await self.clouds[leg.name].ask(COUNT_PATH, body(leg.model), request)
                 return Counted(served_by=leg.name, reply=reply, fallback=reasons[0] if reasons else None)
-            except TimeoutError:
-                reasons.append(Fault.SILENT.value)
-            except BackendError as error:
-                if error.fault is Fault.REQUEST:
+            except BackendError as refused:
+                if refused.fault is Fault.REQUEST:
                     raise
-                reasons.append(error.fault.value)
+                error = refused
+                reasons.append(refused.fault.value)
         fallback = reasons[0] if reasons else None
+        if error is not None and not any(leg.local for leg in asked):
+            raise error
         try:
             return Counted(served_by=LOCAL, tokens=await self._local.count(request), fallback=fallback)
         except BackendError as error:
-            if error.fault is not Fault.BUSY:
+            if error.fault in (Fault.REQUEST, Fault.TOO_LONG):
                 raise
             guess = len(request.raw) // LETTERS_PER_TOKEN
             return Counted(served_by=LOCAL, tokens=guess, fallback=fallback, degraded="count")

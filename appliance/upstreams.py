@@ -13,6 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -180,6 +181,8 @@ class _Table:
         if kind in ("keyring", "vault", "aws"):
             raise self.wrong("key", f"= {kind} is not in this version yet; use env:NAME or file:PATH.")
         if kind == "env":
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", rest):  # perhaps the key itself
+                raise self.wrong("key", "is env: and something that is no variable's name; write env:NAME.")
             secret = environ.get(rest, "").strip()
             if not secret:
                 raise self.wrong("key", f"is env:{rest}, but {rest or 'no variable'} is not set; export it.")

@@ -31,13 +31,16 @@ from appliance.core.seams import PLAIN, Dialect, Quirks
 WHOLE_ANSWER_LIMIT = 64 * 1024 * 1024  # bytes; a model's answer is a thousand times smaller
 OK = 200
 UNWELCOME = (401, 403)
+OVERLOADED = (503, 529)
 LIST_SECONDS = 2.0
 LIST_PAGES = 20
-ASK_SECONDS = 10.0
+ASK_SECONDS = 3.0  # for what the box can answer by itself
 _SENDABLE = re.compile(r"[\x21-\x7e\x80-\xff]([\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?|")
 """A header's value (RFC 9110 5.5)."""
 
 CREDENTIALS = frozenset("authorization x-api-key api-key".split())
+CREDENTIAL_ENDS = ("-key", "-token", "authorization")
+NO_CREDENTIALS = ("idempotency-key",)
 NOT_PASSED_UP = frozenset(
     # hop-by-hop (RFC 9110 7.6.1), what describes our own body or connection, and what is a secret between two others
     "connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade "
@@ -208,14 +211,20 @@ class CloudBackend:
             if name == "connection":
                 # What it names is between the client and us (RFC 9110 7.6.1).
                 kept_back = kept_back | {one.strip().lower() for one in value.split(",")}
-        passed = [one for one in request.headers if one[0] not in kept_back and not one[0].startswith("x-appliance-")]
+        passed = [one for one in request.headers if one[0] not in kept_back and not self._is_private(one[0])]
         said = {name for name, _ in passed}
         return [*passed, *self._ours, *(one for one in self._said_anyway if one[0] not in said)]
 
+    def _is_private(self, name: str) -> bool:
+        """Is it between the client and us, like a credential under a name of its own?"""
+        credential = name.endswith(CREDENTIAL_ENDS) and name not in NO_CREDENTIALS and not self._client_key
+        return credential or name.startswith("x-appliance-")
+
     def _of_the_client(self, response: ClientResponse, said: bytes, error: BackendError) -> BackendError:
         """A cloud that refuses the client's own credential says so to the client, which can renew it; a page in its
-        place is not the cloud's."""
+        place is not the cloud's. Its money and its limits are its own as well."""
         if response.status not in UNWELCOME or said.lstrip()[:1] == b"<":
+            error.private = error.fault in (Fault.CONFIG, Fault.BUSY) and response.status not in OVERLOADED
             return error
         kept = tuple(one for one in headers_of(response) if one[0] in ("content-type", "www-authenticate"))
         reply = Reply(

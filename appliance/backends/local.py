@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import fields
+from itertools import groupby
 from typing import Any, Literal, Protocol
 
 from appliance.backends.refused import failure
@@ -20,6 +21,7 @@ from appliance.core.chat import (
     Image,
     Message,
     Part,
+    Reasoning,
     Sampling,
     Started,
     Text,
@@ -34,6 +36,8 @@ from appliance.core.standby import Following, Mode
 
 UNSEEN_IMAGE = "[An image was here; this box cannot see images.]"
 UNREAD_DOCUMENT = "[A document was here; this box cannot read it.]"
+REDACTED_THINKING = "redacted_thinking"
+"""The type of thinking that a cloud of Anthropic's dialect has encrypted."""
 UNSEEN: tuple[tuple[type[Part], str], ...] = ((Image, "images"), (Foreign, "documents"))
 
 PATIENCE = 0.25
@@ -81,7 +85,7 @@ class LocalBackend:
     async def stream(self, request: ChatRequest, model: str) -> AsyncIterator[Sequence[Event]]:
         """Answer `request`. Closing the iterator stops the work at once. Raises `BackendError`."""
         # The caller asked for a cloud's model; the answer says who really gave it.
-        parts = [part for message in request.messages for part in message.parts]
+        parts = [part for message in request.messages for part in spoken(message)]
         unseen = [Degraded(what=what) for kind, what in UNSEEN if any(isinstance(part, kind) for part in parts)]
         started = False
         frames = self._engine.generate(job(request))
@@ -121,7 +125,7 @@ def opening(request: ChatRequest) -> tuple[Sequence[Message], str]:
     the assistant at the end of a conversation is gone on with and not answered."""
     if request.dialect == "anthropic" and request.messages:
         last = request.messages[-1]
-        if last.role == "assistant" and all(isinstance(part, Text) for part in last.parts):
+        if last.role == "assistant" and all(isinstance(part, Text) for part in spoken(last)):
             return request.messages[:-1], last.text
     return request.messages, ""
 
@@ -141,13 +145,21 @@ def sampling(given: Sampling) -> dict[str, Any]:
     return said
 
 
+def spoken(message: Message) -> Sequence[Part]:
+    """The message without earlier thinking, which is repeated to nobody who did not think it."""
+    return [
+        part for part in message.parts if not isinstance(part, Reasoning) and part != Foreign(what=REDACTED_THINKING)
+    ]
+
+
 def content(message: Message) -> str:
-    """Everything of a message that the model may read, as text. Earlier reasoning is not repeated to it."""
-    texts = [text for text in map(_readable, message.parts) if text]
-    # Text parts belong together as they are; what stands for something else gets a line of its own.
-    if all(isinstance(part, Text) for part in message.parts):
-        return "".join(texts)
-    return "\n".join(texts)
+    """Everything of a message that the model may read, as text. What a user or a system says in several parts stands
+    on lines of their own, and so does what stands for something else; an assistant's texts are one, cut by a stream."""
+    lines: list[str] = []
+    for of_text, run in groupby(spoken(message), key=lambda part: isinstance(part, Text)):
+        texts = [text for text in map(_readable, run) if text]
+        lines += ["".join(texts)] if of_text and message.role == "assistant" and texts else texts
+    return "\n".join(lines)
 
 
 def _readable(part: Part) -> str:

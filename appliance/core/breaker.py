@@ -106,6 +106,9 @@ class Breaker:
         """The answer ended by `error`."""
         if leave.era != self._era:
             return
+        if error.private:
+            self.abandon(leave)
+            return
         if error.fault is Fault.CONFIG:
             self._remember(error)
             self.alarm = error.message

@@ -143,6 +143,9 @@ class ChatRequest:
     without which the answer would be another one; ``unsaid`` those it can do without. ``effort`` is how much to think
     ("none", "minimal", "low", "medium", "high", "xhigh", "max"), ``user`` an opaque id of who asks, ``query`` the query
     string of the client's URL.
+
+    ``doubts`` are (path, sentence) of values that we cannot use but a cloud of the request's dialect perhaps can: it
+    gets them and judges for itself; where only the box would answer, they are the caller's mistake.
     """
 
     dialect: str
@@ -163,6 +166,7 @@ class ChatRequest:
     needs: frozenset[str] = frozenset()
     foreign: tuple[str, ...] = ()
     unsaid: tuple[str, ...] = ()
+    doubts: tuple[tuple[str, str], ...] = ()
     committed: Message | None = None
     trim: bool = False
     raw: bytes = field(default=b"", repr=False)
@@ -374,7 +378,8 @@ class BackendError(Exception):
 
     ``reply`` is the cloud's own answer in the cloud's dialect, kept so that a caller's mistake goes back unchanged;
     ``words`` is the sentence in it, for a caller of another dialect: it may repeat the request, so nobody else sees it.
-    ``retry_after`` is in seconds. ``param`` names the request field at fault, for `Fault.REQUEST`.
+    ``retry_after`` is in seconds. ``param`` names the request field at fault, for `Fault.REQUEST`. ``private``: it is
+    between this caller and the cloud (a credential of the caller's own), and tells nothing for others.
     """
 
     def __init__(
@@ -388,6 +393,7 @@ class BackendError(Exception):
         words: str | None = None,
         code: str | None = None,
         param: str | None = None,
+        private: bool = False,
     ) -> None:
         super().__init__(message)
         self.fault = fault
@@ -398,3 +404,4 @@ class BackendError(Exception):
         self.words = words
         self.code = code
         self.param = param
+        self.private = private

@@ -113,6 +113,19 @@ class Pulse:
             self._until(now + (suspicion.limit(kind) if given is None else given))
             self.warning = now + suspicion.warning(kind) if self._stream else NEVER
 
+    def thinks(self, now: float) -> None:
+        """The leg says that it thinks; the thoughts themselves it may keep to itself."""
+        if self._box or not self._stream:
+            return
+        if self.first_content is None:
+            if self._limits.first_content is None:
+                self._until(max(self.deadline, now + PATIENT_FIRST))
+        elif self._limits.stall is None:
+            suspicion = self._suspicions.get(self._leg, self._unknown)
+            self._waiting_for = "thinking"
+            self._until(now + suspicion.limit("thinking"))
+            self.warning = now + suspicion.warning("thinking")
+
     def ended(self, now: float) -> None:
         """The last `Finish` came."""
         self.warning = NEVER

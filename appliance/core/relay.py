@@ -5,7 +5,7 @@ Rules of this file:
 1. Until the first piece of content has gone to the client, a failure is invisible: what came is thrown away and
    the next leg answers from the start.
 2. After it, the answer continues. What the client has is *committed*, and only a leg that can go on from exactly
-   there is called. What cannot be continued (a tool call, an unknown block, several choices) ends in an error.
+   there is called. What cannot be continued (a tool call, unknown content, several choices) ends in an error.
 3. An end is an end only if somebody meant it: without a `Finish` every end is a failure. After one, whatever
    goes wrong no longer matters.
 4. The caller's own mistake goes back to the caller, and nobody else is asked.
@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from appliance.core.breaker import Breaker, Pass
 from appliance.core.chat import (
     BackendError,
+    BlockStart,
     ChatRequest,
     Degraded,
     Event,
@@ -35,11 +36,12 @@ from appliance.core.chat import (
     Finish,
     Started,
     Takeover,
+    Usage,
     carries_content,
 )
 from appliance.core.given import Given
 from appliance.core.pulse import Heard, Limits, Pulse, nobody, takes_long
-from appliance.core.route import Leg
+from appliance.core.route import Leg, stops_for_box
 from appliance.core.suspicion import Suspicion
 from appliance.core.verdict import refused_after, set_aside, verdict
 
@@ -113,6 +115,7 @@ class Relay:
         self._held: list[Event] = []  # what waits: for the first content, or for the end of a whole answer
         self._content = False  # there is something that a next leg has to go on from
         self._given = Given(request.n)
+        self._read = 0  # tokens of the prompt, as the first leg that said so counted them
         self._started = False
         self._seen: set[int] = set()  # choices, by number
         self._ended: set[int] = set()
@@ -172,6 +175,10 @@ class Relay:
                 if self._started:
                     continue
                 self._started = True
+            elif isinstance(event, BlockStart) and event.kind == "reasoning":
+                self._pulse.thinks(now)
+            elif isinstance(event, Usage):
+                event = self._counted(event)
             self._note(event)
             progress = progress or carries_content(event)
             self._held.append(event)
@@ -305,7 +312,8 @@ class Relay:
             return replace(request, trim=False)
         too_long = any(error.fault is Fault.TOO_LONG for _, error in self._errors)
         sampling = replace(request.sampling, logit_bias=())
-        return replace(request, trim=request.trim and not too_long, sampling=sampling)
+        stop = stops_for_box(request.stop)
+        return replace(request, trim=request.trim and not too_long, sampling=sampling, stop=stop)
 
     def _note(self, event: Event) -> None:
         """Keep account of what the client will have."""
@@ -325,11 +333,24 @@ class Relay:
         self._left_out.clear()
         self._content = self._started = False
 
+    def _counted(self, usage: Usage) -> Usage:
+        """A cloud that goes on from half an answer has read it as part of its prompt: there it is not counted as
+        output. The box tells the two apart by itself."""
+        if self._leg is not None and self._leg.local:
+            return usage
+        if self._continuing and self._read:
+            given = max(0, usage.prompt_tokens - self._read)
+            return replace(usage, completion_tokens=usage.completion_tokens + given, wire=None)
+        self._read = usage.prompt_tokens
+        return usage
+
     def _ended_empty(self, finish: Finish) -> bool:
-        """An empty 200 is a failure of a cloud's; the box, and a leg that goes on, may stop at once."""
+        """An empty 200 is a failure of a cloud's. The box may stop at once, and so may whoever goes on from another's
+        words or from the caller's own, or runs into a stop string."""
         box = self._leg is not None and self._leg.local
         nothing = not (self._content or self._leg_has_content or self._ended)
-        return not box and finish.reason == "stop" and nothing
+        meant = finish.stop is not None or self._request.messages[-1].role == "assistant"
+        return not box and finish.reason == "stop" and nothing and not meant
 
     def _release(self) -> Emit:
         emit = Emit(tuple(self._held))

@@ -25,6 +25,9 @@ LOCAL = "local"
 BOX_OFFERS: frozenset[str] = frozenset()
 """What the box can do beyond text. Tools, JSON, logprobs and n are rooms still to be built."""
 
+STOPS, STOP_LENGTH = 16, 256
+"""Stop strings that the box itself looks for, and their characters: it compares them with every piece it says."""
+
 FIELDS = {"json": "response_format", "audio": "modalities", "images": "messages", "file": "messages"}
 """Where in a request a need is written, if not under its own name."""
 
@@ -69,7 +72,15 @@ class Leg:
 
     def lacks(self, request: ChatRequest) -> tuple[str, ...]:
         """What the request needs and this leg cannot do, in order of the alphabet. A cloud judges for itself."""
-        return () if self.offers is None else tuple(sorted(request.needs - self.offers))
+        if self.offers is None:
+            return ()
+        stop = () if stops_for_box(request.stop) == request.stop else ("stop",)
+        return tuple(sorted([*(request.needs - self.offers), *stop]))
+
+
+def stops_for_box(stops: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that the box can look for."""
+    return tuple(stop for stop in stops if len(stop) <= STOP_LENGTH)[:STOPS]
 
 
 def legs(request: ChatRequest, upstreams: Sequence[Offer], *, wish: str = "auto", box_model: str) -> tuple[Leg, ...]:
@@ -87,6 +98,8 @@ def legs(request: ChatRequest, upstreams: Sequence[Offer], *, wish: str = "auto"
             status=400,
         )
     if wish == LOCAL or request.model == LOCAL or (not upstreams and wish == "auto"):
+        for path, sentence in request.doubts:
+            raise BackendError(Fault.REQUEST, sentence, status=400, param=path)
         _refuse_what_the_box_cannot_do(request, box)
         return (box,)
     willing = [
@@ -140,7 +153,11 @@ def _objection(request: ChatRequest, offer: Offer) -> BackendError | None:
 
 
 def _refuse_what_the_box_cannot_do(request: ChatRequest, box: Leg) -> None:
-    if missing := box.lacks(request):
+    missing = box.lacks(request)
+    if missing == ("stop",):
+        sentence = f"stop can hold at most {STOPS} strings of at most {STOP_LENGTH} characters on this box."
+        raise BackendError(Fault.REQUEST, sentence, status=400, param="stop")
+    if missing:
         raise BackendError(
             Fault.REQUEST,
             f"The model on this box cannot do this yet: {', '.join(missing)}; leave it out, or ask a cloud's model.",

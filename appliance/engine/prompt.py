@@ -9,7 +9,7 @@ Rules:
 3. The beginning-of-sequence token stands at the front exactly once if the vocabulary wants it.
 4. Committed text is tokenized by itself, as plain text, and follows the open assistant turn.
 5. A conversation that does not fit loses its oldest turns, if the request allows that, and long texts lose a part
-   (`shortening.py`). A turn is a user's message with everything up to the next one.
+   (`shortening.py`). A turn is a user's message with everything up to the next one, the steps of its tools included.
 6. What was tokenized is remembered (`pieces.py`): the next turn of a conversation tokenizes only what is new.
 """
 

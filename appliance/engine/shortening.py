@@ -4,7 +4,8 @@ Rules:
 
 1. What has to lose something loses so much that the answer has room: a quarter of the context, 256 tokens at least,
    half of it at most. While an answer grows the room grows in steps, so that the prompt seldom becomes another.
-2. First go the oldest turns; then, inside the last turn, the oldest steps between its question and now.
+2. First go the oldest turns; then, inside the last turn, the oldest steps between its question and now: the question
+   and what the tools answered last are what the next word depends on.
 3. If system messages and the last turn alone are too much, the system messages keep their beginning: half of the
    room, whatever else is said. So the next turn is cut at the same place, and what was computed of it counts again.
    Only a last turn that needs more leaves them a quarter.
@@ -52,19 +53,31 @@ def budgets(context: int, committed: int) -> tuple[int, ...]:
 def fewer(messages: Sequence[Template]) -> list[Sequence[Template]]:
     """The conversation without its oldest turn, without its two oldest, ... down to system messages and the last; then
     the last without its oldest steps. A step is what the assistant said, with what its tools answered."""
-    begins = [index for index, message in enumerate(messages) if message.get("role") == "user"]
+    begins = _begins(messages)
     first = next((index for index, message in enumerate(messages) if not _is_system(message)), len(messages))
     choices: list[Sequence[Template]] = []
     for begin in begins:
         if begin > first:
             choices.append([*filter(_is_system, messages[:begin]), *messages[begin:]])
-    if begins:
-        question = begins[-1]
-        for begin in range(question + 2, len(messages)):
-            if messages[begin].get("role") == "assistant":
-                before = [*filter(_is_system, messages[:question]), messages[question]]
-                choices.append([*before, *filter(_is_system, messages[question:begin]), *messages[begin:]])
+    behind = begins[-1] + 1 if begins else first
+    before = [*filter(_is_system, messages[:behind]), *(messages[question] for question in begins[-1:])]
+    for begin in range(behind + 1, len(messages)):
+        if messages[begin].get("role") == "assistant":
+            choices.append([*before, *filter(_is_system, messages[behind:begin]), *messages[begin:]])
     return choices
+
+
+def _begins(messages: Sequence[Template]) -> list[int]:
+    """Where the turns begin. What a user's message says behind what a tool answered belongs to that answer: an agent
+    sends both at once, and the question it works on is older."""
+    begins, before = [], None
+    for index, message in enumerate(messages):
+        if _is_system(message):
+            continue
+        if message.get("role") == "user" and before != "tool":
+            begins.append(index)
+        before = message.get("role")
+    return begins
 
 
 def level(sizes: Collection[int], room: int) -> int:

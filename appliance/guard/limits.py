@@ -12,7 +12,6 @@ Rules of this file:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -64,10 +63,6 @@ class Limits:
 
 LIMITS = Limits()
 
-STOPS, STOP_LENGTH = 16, 256
-"""Stop strings that the box itself looks for, and their characters: it compares them with every piece it says. A cloud
-is asked with all that the client wrote; OpenAI takes 4 of them."""
-
 
 def connections_for(files: int, most: int = LIMITS.connections) -> int:
     """How many connections go with `files` open files: an answer may need one more for its cloud, and the engine, the
@@ -105,11 +100,6 @@ def trouble_in_json(body: bytes, limits: Limits = LIMITS) -> str | None:
         level = levels[-1]
     values = structure.count(b",") + structure.count(b"[") + structure.count(b"{")
     return too_many if values > limits.values else None
-
-
-def stops_for_box(stops: Sequence[str]) -> tuple[str, ...]:
-    """Those that the box can look for."""
-    return tuple(stop for stop in stops if len(stop) <= STOP_LENGTH)[:STOPS]
 
 
 class Room:

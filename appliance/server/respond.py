@@ -112,7 +112,7 @@ class AnswerResponse:
         if line.opened:
             await line.write(self._encoder.error(error), last=True)
             return
-        reply = self._dialect.encode_error(error)
+        reply = self._dialect.encode_error(error, id=self._answer.id)
         await line.reply(Reply(status=reply.status, body=reply.body, headers=(*self._answer.headers(), *reply.headers)))
 
     async def _say_still_here(self, line: Line) -> None:

@@ -16,13 +16,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from appliance.appliance import Appliance
-from appliance.core.chat import BackendError, ChatRequest, Fault, Headers
-from appliance.core.route import LOCAL
+from appliance.core.chat import BackendError, Fault, Headers
 from appliance.core.seams import Dialect
 from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI
 from appliance.guard.host import admit, is_json
-from appliance.guard.limits import LIMITS, STOP_LENGTH, STOPS, Limits, Room, Share, stops_for_box, trouble_in_json
+from appliance.guard.limits import LIMITS, Limits, Room, Share, trouble_in_json
 from appliance.logs import request_id
 from appliance.server.body import BodyTooLarge, BodyTooSlow, ClientGone, NoRoom, drain, read_body
 from appliance.server.respond import AnswerResponse
@@ -161,7 +160,7 @@ async def _chat(appliance: Appliance, dialect: Dialect, request: Request, limits
         if len(parsed.messages) > limits.messages:
             message = f"messages holds {len(parsed.messages)} messages; at most {limits.messages} are possible."
             raise BackendError(Fault.REQUEST, message, param="messages")
-        answer = appliance.answer(_with_stops(appliance, parsed, wish), id=id, wish=wish)
+        answer = appliance.answer(parsed, id=id, wish=wish)
     except ClientGone:
         share.release()
         return Response(status_code=499)
@@ -217,17 +216,6 @@ async def _body(request: Request, limits: Limits, share: Share | None = None) ->
         await drain(request.receive, limits=limits)
         message = "The requests that are being answered fill the room for bodies; try again soon."
         raise BackendError(Fault.BUSY, message, status=503, retry_after=2.0) from None
-
-
-def _with_stops(appliance: Appliance, request: ChatRequest, wish: str) -> ChatRequest:
-    """A cloud gets the client's own bytes, whatever number of stop strings is in them; the box looks for some."""
-    kept = stops_for_box(request.stop)
-    if kept == request.stop:
-        return request
-    if LOCAL in (wish, request.model) or not appliance.config.upstreams:
-        message = f"stop can hold at most {STOPS} strings of at most {STOP_LENGTH} characters on this box."
-        raise BackendError(Fault.REQUEST, message, param="stop")
-    return replace(request, stop=kept, needs=request.needs | {"stop"})  # so that the box says what it left out
 
 
 def _refusal(dialect: Dialect, error: BackendError, id: str | None = None) -> Response:

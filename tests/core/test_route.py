@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from appliance.core.chat import BackendError, ChatRequest, Fault, Message, Text
-from appliance.core.route import BOX_OFFERS, Leg, Offer, legs, models
+from appliance.core.route import BOX_OFFERS, Leg, Offer, legs, models, stops_for_box
 
 CLAUDE = Offer(name="claude", models=("claude-*",), aliases=(("gpt-*", "claude-sonnet"), ("gpt-4", "never reached")))
 OPENAI = Offer(name="openai", models=("gpt-*", "o1"), prefill=True)
@@ -210,3 +210,9 @@ def test_a_callers_own_credential_is_never_shown_to_a_cloud_of_another_dialect()
     assert names(asked, [anthropic, OPENAI]) == ["openai", "local"]
     with pytest.raises(BackendError, match="the caller's own credential"):
         route(asked, [anthropic])
+
+
+def test_the_box_looks_for_sixteen_stop_strings_of_256_characters():
+    assert stops_for_box(("a",) * 16) == ("a",) * 16
+    assert stops_for_box(("a",) * 17) == ("a",) * 16
+    assert stops_for_box(("x" * 257, "y" * 256)) == ("y" * 256,)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.guard.limits import LIMITS, Limits, Room, Tally, connections_for, stops_for_box, trouble_in_json
+from appliance.guard.limits import LIMITS, Limits, Room, Tally, connections_for, trouble_in_json
 
 SMALL = Limits(depth=4, values=40)
 
@@ -99,12 +99,6 @@ def test_a_bomb_of_30_mb_costs_no_more_than_a_moment(body):
     begun = time.process_time()
     trouble_in_json(body)
     assert time.process_time() - begun < 1.0  # 0.03 to 0.1 s; the parser needs up to 2.4
-
-
-def test_the_box_looks_for_sixteen_stop_strings_of_256_characters():
-    assert stops_for_box(["a"] * 16) == ("a",) * 16
-    assert stops_for_box(["a"] * 17) == ("a",) * 16
-    assert stops_for_box(["x" * 257, "y" * 256]) == ("y" * 256,)
 
 
 def test_a_body_may_stall_for_20_s_and_must_keep_a_minimum_pace():

@@ -312,6 +312,8 @@ class Appliance:
                 continue
             try:
                 reply = await self.clouds[leg.name].ask(COUNT_PATH, body(leg.model), request)
+                if b'"input_tokens"' not in reply.body:
+                    raise BackendError(Fault.BROKEN, f"{leg.name} counted no tokens.")
                 return Counted(served_by=leg.name, reply=reply, fallback=reasons[0] if reasons else None)
             except BackendError as refused:
                 if refused.fault is Fault.REQUEST:

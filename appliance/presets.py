@@ -108,7 +108,9 @@ PRESETS: tuple[Preset, ...] = (
         variable="DEEPSEEK_API_KEY",
         models=("deepseek-*",),
         domains=("api.deepseek.com",),
-        quirks=Quirks(effort=("deepseek-v[4-9]*",)),
+        # Its guide to the thinking mode: a turn with tool calls needs its reasoning_content in all later requests, else
+        # 400 ("must be passed back to the API"). Without thinking it is ignored.
+        quirks=Quirks(effort=("deepseek-v[4-9]*",), reasoning_back=("deepseek-reasoner", "deepseek-v[4-9]*")),
         status_page="https://status.deepseek.com",
     ),
     Preset(

@@ -201,6 +201,7 @@ _QUIRKS: Mapping[str, Callable[[Any], bool | tuple[str, ...]]] = {
     "new_limit": _patterns,
     "effort": _patterns,
     "unthinking_tools": _patterns,
+    "reasoning_back": _patterns,
     "short_ids": _flag,
     "stream_usage": _flag,
 }
@@ -244,7 +245,8 @@ SECTIONS: Mapping[str, Mapping[str, Key | Later]] = {
         "context": _whole(256),
         "headers": Key("a table of header names to single-line ASCII values", _http_headers, secret=True),
         "quirks": Key(
-            "a table of new_limit, effort, unthinking_tools (lists), short_ids, stream_usage (switches)",
+            "a table of new_limit, effort, unthinking_tools, reasoning_back (lists), "
+            "short_ids, stream_usage (switches)",
             _quirks,
         ),
         "proxy": Key('an http:// or https:// address with a host, or "none"', _proxy, address=True),

@@ -261,10 +261,10 @@ WRONG = {
     "of a header.",
     CLOUD
     + "quirks = { efforts = [] }": "appliance.toml, line 4: upstream.quirks is a table, but it must be a table of "
-    "new_limit, effort, unthinking_tools (lists), short_ids, stream_usage (switches).",
+    "new_limit, effort, unthinking_tools, reasoning_back (lists), short_ids, stream_usage (switches).",
     CLOUD
     + "quirks = { short_ids = 1 }": "appliance.toml, line 4: upstream.quirks is a table, but it must be a table of "
-    "new_limit, effort, unthinking_tools (lists), short_ids, stream_usage (switches).",
+    "new_limit, effort, unthinking_tools, reasoning_back (lists), short_ids, stream_usage (switches).",
     CLOUD + 'models = "gpt"': 'appliance.toml, line 4: upstream.models is "gpt", but it must be a list of model names '
     "or patterns.",
     CLOUD + "aliases = { a = 1 }": "appliance.toml, line 4: upstream.aliases is a table, but it must be a table of "

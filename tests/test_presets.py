@@ -124,6 +124,12 @@ def test_openai_is_told_an_effort_only_where_tools_do_not_forbid_it(model: str, 
     assert takes(BY_NAME["openai"].quirks.effort, model) is taken
 
 
+def test_the_deepseeks_that_think_get_their_thoughts_back() -> None:
+    back = BY_NAME["deepseek"].quirks.reasoning_back
+    models = ("deepseek-chat", "deepseek-reasoner", "deepseek-v3.2", "deepseek-v4-flash", "deepseek-v4-pro")
+    assert [any(fnmatchcase(model, pattern) for pattern in back) for model in models] == [0, 1, 0, 1, 1]
+
+
 def test_a_model_served_at_home_is_told_an_effort_only_if_it_is_known_to_take_one() -> None:
     patterns = BY_NAME["ollama"].quirks.effort
     assert (takes(patterns, "gpt-oss:20b"), takes(patterns, "openai/gpt-oss-120b")) == (True, True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from appliance.backends.refused import UNCOUNTED, busy, written
+from appliance.backends.questions import Questions
 from appliance.core.chat import BackendError
 from appliance.core.frames import Decoder, Frame, encode
 
@@ -24,7 +24,6 @@ LAST_WORDS_SECONDS = 1.0
 TAIL_LINES = 50
 SPINS = "1000"
 SLOWEST_DISK = 10e6  # bytes per second
-COUNT_SECONDS = 5.0
 
 # What the child may see of our environment: what it needs to find libraries and devices. Keys stay here.
 PASSED_ON = ("PATH", "HOME", "TMPDIR", "TEMP", "LANG", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -103,8 +102,7 @@ class Child:
         self.wedged: str | None = None
         self.dismissed = False
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._asked: deque[asyncio.Future[Frame]] = deque()
-        self._counting: dict[int, asyncio.Future[Frame]] = {}
+        self.questions = Questions(self.write)
         self._reader, self._writer = reader, writer
         self._errors = asyncio.create_task(self._read_errors(), name=f"engine-stderr-{process.pid}")
 
@@ -132,46 +130,6 @@ class Child:
         with contextlib.suppress(ConnectionError):
             while data := await self._reader.read(1 << 16):
                 receive(decoder.feed(data))
-
-    async def stats(self) -> Frame:
-        """How busy it is, as it says itself."""
-        asked: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
-        self._asked.append(asked)
-        self.send({"op": "stats"})
-        return await asked
-
-    def take_stats(self, frame: Frame) -> None:
-        """Give the answer to whoever asked first."""
-        if self._asked and not (asked := self._asked.popleft()).done():
-            asked.set_result(frame)
-
-    async def count(self, id: int, job: Mapping[str, Any]) -> Frame:
-        """What it says to `job` when it is only asked to count its tokens. Raises `BackendError`."""
-        request = written({**job, "op": "count", "id": id})
-        asked: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
-        self._counting[id] = asked
-        try:
-            self.write(request)
-            async with asyncio.timeout(COUNT_SECONDS):
-                return await asked
-        except TimeoutError as error:
-            raise busy(UNCOUNTED) from error
-        finally:
-            del self._counting[id]
-
-    def took_count(self, id: int, frame: Frame) -> bool:
-        """Was it asked for by `count`? Then it is given to whoever asked."""
-        asked = self._counting.get(id)
-        if asked is not None and not asked.done():
-            asked.set_result(frame)
-        return asked is not None
-
-    def fail_questions(self, error: BackendError) -> None:
-        """Whoever still waits for stats or for a count will get none."""
-        for asked in (*self._asked, *self._counting.values()):
-            if not asked.done():
-                asked.set_exception(error)
-        self._asked.clear()
 
     def leave(self) -> None:
         """Close the pipe: `read` comes to its end, and so does a process that is well."""

@@ -8,14 +8,14 @@ import contextlib
 import itertools
 import logging
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any, Literal
 
 from appliance.backends.child import Child, EngineReady, EngineSpec, Mailbox, how, slowest_read, spawn
 from appliance.backends.following import Following, Followings, inert
-from appliance.backends.refused import FAILING, FULL, NOT_YET, STOPPED, UNREADY, busy, crashed, failure, over, written
+from appliance.backends.line import Line
+from appliance.backends.refused import FAILING, STOPPED, UNREADY, busy, crashed, over, written
 from appliance.core.chat import BackendError
 from appliance.core.frames import Frame, FrameError
 from appliance.core.keeper import GiveUp, Keeper, Mode, WaitUntil
@@ -67,7 +67,7 @@ class Engine:
         self._ids = itertools.count(1)
         self._mailboxes: dict[int, Mailbox] = {}
         self._open: set[int] = set()  # requests that the process has and did not end
-        self._line: deque[object] = deque()
+        self._line = Line(queue=spec.queue, slots=spec.slots)
         self._followings = Followings(spec.slots, self._rouse, self._touch)
         self._life: State = "stopped"
         self._mode: Mode = "normal"
@@ -76,7 +76,6 @@ class Engine:
         self._over = False
         self._touched = 0.0
         self._retry_at = 0.0
-        self._news = asyncio.Event()
         self._wanted = asyncio.Event()
         self._gave_up = asyncio.Event()
         self._child: Child | None = None
@@ -119,9 +118,9 @@ class Engine:
         self._followings.close()
         self._life, self._over, self.ready = "stopped", True, None
         self._end_all(over())
-        self._tell()
+        self._line.tell()
         if child is not None:
-            child.fail_questions(over())
+            child.questions.fail(over())
             await child.end()
         self.pid = None
 
@@ -133,7 +132,7 @@ class Engine:
                 if self.ready is not None and (self._up or self._life == "asleep"):
                     return self.ready
                 self._refuse_if_over()
-                await self._news.wait()
+                await self._line.news()
 
     async def wait_failed(self) -> str:
         """Waits until there will be no engine any more, and says why."""
@@ -197,7 +196,7 @@ class Engine:
             self._hush(died=True)
         crash = crashed()
         self._end_all(crash)
-        child.fail_questions(crash)
+        child.questions.fail(crash)
         code = await child.end()
         self.pid = None
         return code
@@ -217,17 +216,12 @@ class Engine:
         self._followings.close()
         self._end_all(over(reason))
         self._gave_up.set()
-        self._tell()
+        self._line.tell()
 
     def _end_all(self, error: BackendError) -> None:
         self._open.clear()
         for mailbox in self._mailboxes.values():
             mailbox.fail(error)
-
-    def _tell(self) -> None:
-        """Something changed for those who wait."""
-        news, self._news = self._news, asyncio.Event()
-        news.set()
 
     # --------------------------------------------------------------------------------------- looking after it
 
@@ -271,7 +265,7 @@ class Engine:
                 log.warning("engine is handled with care: one request at a time, until it lives for a minute")
             else:
                 log.error("engine is failing (last: %s): requests are refused until it stays alive", self.last_death)
-        self._tell()
+        self._line.tell()
 
     def _sleepy_in(self, now: float) -> float:
         """Seconds until nobody has needed it for long enough."""
@@ -317,11 +311,11 @@ class Engine:
                 self._child.fatal = str(frame["message"])
             elif op == "stats" and self._child is not None:
                 self._totals(frame)
-                self._child.take_stats(frame)
+                self._child.questions.take_stats(frame)
 
     def _receive_for(self, id: int, frame: Frame, now: float) -> None:
         op = frame["op"]
-        if self._child is not None and self._child.took_count(id, frame):
+        if self._child is not None and self._child.questions.took_count(id, frame):
             return  # counting is no sign that it computes
         # A refusal went the whole way through the engine as well; a failure is no sign that it computes.
         if op in SIGNS_OF_LIFE or (op == "error" and frame["fault"] != "server" and id in self._open):
@@ -345,7 +339,7 @@ class Engine:
         if self._mode == "normal" and self._child is not None:
             self._followings.listen(self._child)
         self._look_soon()
-        self._tell()
+        self._line.tell()
         log.info("engine (pid %s) is ready after %.1f s", self.pid, ready.load_s)
 
     def _look_soon(self) -> None:
@@ -357,7 +351,7 @@ class Engine:
         self._open.discard(id)
         self._touch()
         if self._line:
-            self._tell()
+            self._line.tell()
 
     # ------------------------------------------------------------------------------------------- what it is for
 
@@ -365,17 +359,14 @@ class Engine:
         """How busy the engine is. Raises `BackendError` if it is not running."""
         if self._child is None or not self._up:
             raise crashed(self.failure)
-        return await self._child.stats()
+        return await self._child.questions.stats()
 
     async def count(self, job: Mapping[str, Any]) -> int:
         """The tokens of `job`, which is as for `generate`, with `tools`: texts that are read too. Waits neither for the
         engine to be ready nor for any answer. Raises `BackendError`."""
         if self._child is None or not self._up:
             raise busy(UNREADY)
-        frame = await self._child.count(next(self._ids), job)
-        if frame["op"] == "error":
-            raise failure(frame)
-        return int(frame["tokens"])
+        return await self._child.questions.count(next(self._ids), job)
 
     def follow(self, job: Mapping[str, Any], *, mode: Literal["auto", "hot"], suspicion: float) -> Following:
         """Follow a cloud's answer to `job`, which is as for `generate`. Never waits and never raises: what cannot be
@@ -415,27 +406,18 @@ class Engine:
     async def _turn(self, *, first: bool) -> Child:
         """The process, when it may be asked: as soon as it is ready; handled with care, one after the other. `first`:
         somebody is reading this answer already."""
-        most = float("inf") if first else max(1, self.spec.queue)
-        if self._mode == "careful" and len(self._line) >= most:
-            raise busy(FULL)
-        if not self._up and len(self._line) >= most + self.spec.slots:
-            raise busy(NOT_YET)
-        me = object()
-        self._line.insert(0, me) if first else self._line.append(me)
-        try:
-            while True:
-                self._refuse_if_over()
-                if self._mode == "failing":
-                    raise busy(FAILING, self._retry_in())
-                self._rouse()
-                alone = not self._open and self._line[0] is me
-                if self._up and self._child is not None and (self._mode == "normal" or alone):
-                    return self._child
-                await self._news.wait()
-        finally:
-            self._line.remove(me)
-            if self._line:
-                self._tell()
+        if not first:
+            self._line.refuse_if_full(up=self._up, one_by_one=self._mode == "careful")
+        return await self._line.turn(self._askable, first=first)
+
+    def _askable(self, foremost: bool) -> Child | None:
+        """The process, if it may be asked now by the foremost in the line, or by another."""
+        self._refuse_if_over()
+        if self._mode == "failing":
+            raise busy(FAILING, self._retry_in())
+        self._rouse()
+        alone = foremost and not self._open
+        return self._child if self._up and (self._mode == "normal" or alone) else None
 
     def _refuse_if_over(self) -> None:
         if self._over:

@@ -46,6 +46,7 @@ from appliance.core.suspicion import Suspicion
 from appliance.core.verdict import refused_after, set_aside, verdict
 
 DEATHS_TO_REFUSE = 2
+LETTERS_PER_TOKEN = 4
 SKIPPED = "breaker-open"
 
 
@@ -115,7 +116,7 @@ class Relay:
         self._held: list[Event] = []  # what waits: for the first content, or for the end of a whole answer
         self._content = False  # there is something that a next leg has to go on from
         self._given = Given(request.n)
-        self._read = 0  # tokens of the prompt, as the first leg that said so counted them
+        self._begun = 0  # characters that the running leg goes on from
         self._started = False
         self._seen: set[int] = set()  # choices, by number
         self._ended: set[int] = set()
@@ -288,7 +289,11 @@ class Relay:
             if leg.name != source.name:
                 after = self._given.characters
                 self._held.append(Takeover(source=source.name, target=leg.name, after=after, reason=self._cut))
+            self._begun = self._given.characters
             request = request.continuing(self._given.message())
+            if request.max_tokens is not None and not leg.local:
+                # The box counts what it was given exactly, a cloud does not count it at all.
+                request = replace(request, max_tokens=max(1, request.max_tokens - self._begun // LETTERS_PER_TOKEN))
             if request.stream and self._held:
                 actions.append(self._release())
         breaker = self._breakers.get(leg.name)
@@ -334,15 +339,17 @@ class Relay:
         self._content = self._started = False
 
     def _counted(self, usage: Usage) -> Usage:
-        """A cloud that goes on from half an answer has read it as part of its prompt: there it is not counted as
-        output. The box tells the two apart by itself."""
-        if self._leg is not None and self._leg.local:
+        """A cloud that goes on from half an answer counts that as part of its prompt: here it is output, and estimated,
+        because the two clouds count by different vocabularies. The box tells the two apart by itself."""
+        if not self._continuing or (self._leg is not None and self._leg.local):
             return usage
-        if self._continuing and self._read:
-            given = max(0, usage.prompt_tokens - self._read)
-            return replace(usage, completion_tokens=usage.completion_tokens + given, wire=None)
-        self._read = usage.prompt_tokens
-        return usage
+        given = self._begun // LETTERS_PER_TOKEN
+        return replace(
+            usage,
+            prompt_tokens=max(0, usage.prompt_tokens - given),
+            completion_tokens=usage.completion_tokens + given,
+            wire=None,
+        )
 
     def _ended_empty(self, finish: Finish) -> bool:
         """An empty 200 is a failure of a cloud's. The box may stop at once, and so may whoever goes on from another's

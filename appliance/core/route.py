@@ -91,6 +91,7 @@ def legs(request: ChatRequest, upstreams: Sequence[Offer], *, wish: str = "auto"
     """
     box = Leg(name=LOCAL, model=box_model, continues=True, offers=BOX_OFFERS)
     names = [offer.name for offer in upstreams]
+    wish = next((name for name in names if name.lower() == wish), wish)  # header values come in any case
     if wish not in ("auto", LOCAL, "cloud", *names):
         raise BackendError(
             Fault.REQUEST,

@@ -20,6 +20,7 @@ class Quirks:
     ``new_limit``: models that take `max_completion_tokens` instead of `max_tokens` (OpenAI's reasoning models).
     ``effort``: models that can be told how much to think; the others would refuse the field.
     ``unthinking_tools``: models that take function tools only when told not to think at all.
+    ``reasoning_back``: models that refuse a turn with tool calls which comes back without what was thought before them.
     ``short_ids``: tool-call ids must be nine letters or digits (Mistral).
     ``stream_usage``: may token counts be asked for in a stream?
     """
@@ -27,6 +28,7 @@ class Quirks:
     new_limit: tuple[str, ...] = ()
     effort: tuple[str, ...] = ()
     unthinking_tools: tuple[str, ...] = ()
+    reasoning_back: tuple[str, ...] = ()
     short_ids: bool = False
     stream_usage: bool = True
 

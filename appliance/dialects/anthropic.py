@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from appliance.core import sse
 from appliance.core.chat import (
@@ -41,7 +42,8 @@ from appliance.core.seams import PLAIN, Quirks, StreamDecoder, StreamEncoder
 from appliance.dialects import anthropic_errors, anthropic_in, anthropic_out, anthropic_whole, fields
 from appliance.dialects.anthropic_blocks import Blocks
 from appliance.dialects.anthropic_errors import NAME
-from appliance.dialects.anthropic_whole import Counts, message, stopped
+from appliance.dialects.anthropic_whole import counted, message, stopped
+from appliance.dialects.stream import Counts
 
 _PING = sse.encode(b'{"type":"ping"}', "ping")
 _STOP = sse.encode(b'{"type":"message_stop"}', "message_stop")
@@ -64,6 +66,7 @@ class MessagesEncoder:
         self._begun = False  # the client has its `message_start`
         self._ours = False  # no wire passes any more
         self._passing = False  # the bytes of the last wire went on, so the events without bytes are in them
+        self._passed = b""  # those bytes
         self._finish: Finish | None = None
         self._told = False  # a cloud's own `message_delta` went on, so the client knows why it ended
         self._stopped = False  # its own `message_stop` went on too
@@ -91,7 +94,7 @@ class MessagesEncoder:
         said = self._blocks.end()
         begun = b"" if self._begun else self._begin(None)
         delta = stopped(self._finish, called=self._blocks.called)
-        last = {"type": "message_delta", "delta": delta, "usage": self._counts.written()}
+        last = {"type": "message_delta", "delta": delta, "usage": counted(self._counts.total)}
         return begun + said + sse.encode(fields.compact(last), "message_delta") + _STOP
 
     def error(self, error: BackendError) -> bytes:
@@ -110,14 +113,14 @@ class MessagesEncoder:
         if wire is None or wire.dialect != NAME:
             self._passing = False
         elif wire.data:
-            self._passing = not self._ours
+            self._passing, self._passed = not self._ours, wire.data
         if self._passing and wire is not None:
-            self._note(event, wire.data)
+            self._note(event, self._passed)
             return wire.data
         return self._made(event)
 
     def _note(self, event: Event, data: bytes) -> None:
-        """What the client learns from a wire that goes on untouched."""
+        """What the client learns from a wire that goes on untouched; `data` are all its bytes."""
         match event:
             case TextDelta() | ReasoningDelta():
                 pass
@@ -132,6 +135,8 @@ class MessagesEncoder:
                     self._blocks.saw_signature()
             case BlockStart():
                 self._blocks.saw_start(event.index, event.kind)
+                if event.kind == "other":
+                    self._blocks.saw_other(_said(data).get("content_block"))
             case BlockStop():
                 self._blocks.saw_stop(event.index)
             case ToolCallStart():
@@ -196,7 +201,7 @@ class MessagesEncoder:
 
     def _begin(self, started: Started | None) -> bytes:
         self._begun = self._ours = True
-        opened = message(started, self._request, id=self._id, usage=self._counts.written())
+        opened = message(started, self._request, id=self._id, usage=self._counts.total)
         self._id = opened["id"]
         return sse.encode(fields.compact({"type": "message_start", "message": opened}), "message_start")
 
@@ -215,13 +220,18 @@ class MessagesEncoder:
         data = b"" if event.wire is None or event.wire.dialect != NAME else event.wire.data
         if not data or (isinstance(event, Opaque) and not event.content and _IS_SIGNATURE not in data):
             return b""
-        parser = sse.SseParser()
-        for found in (*parser.feed(data), *parser.close()):
-            said = json.loads(found.data or b"null")
-            if isinstance(said, dict):
-                own = self._blocks
-                return own.adopt_start(said) if isinstance(event, BlockStart) else own.adopt_piece(said)
-        return b""
+        said, own = _said(data), self._blocks
+        return own.adopt_start(said) if isinstance(event, BlockStart) else own.adopt_piece(said)
+
+
+def _said(data: bytes) -> dict[str, Any]:
+    """What a cloud's event says."""
+    parser = sse.SseParser()
+    for found in (*parser.feed(data), *parser.close()):
+        said = json.loads(found.data or b"null")
+        if isinstance(said, dict):
+            return said
+    return {}
 
 
 class Anthropic:

@@ -7,12 +7,15 @@ Rules of this file:
 3. A call stays open until its JSON is complete or somebody says that it is over. What comes for other blocks in the
    meantime waits, in order: OpenAI's clouds may send the pieces of several calls in turn.
 4. Thinking that we close has no signature of a cloud's. It gets a mark instead, by which we know it again.
-5. Nothing empty is said, but for the first piece of a call's arguments, as the real API says it.
+5. A tool on the cloud's side that the cloud did not live to answer for is answered for here: it was not available.
+   Anthropic takes no conversation back in which such a call has no result.
+6. Nothing empty is said, but for the first piece of a call's arguments, as the real API says it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from appliance.core import sse
@@ -34,7 +37,20 @@ _PIECES: dict[Spoken, bytes] = {
     "text": b'{"type":"text_delta","text":%b}',
     "reasoning": b'{"type":"thinking_delta","thinking":%b}',
 }
+_MARKS = re.compile(r'["{}[\]]|\\.?', re.DOTALL)
+"""All that counts in JSON for where it ends; what has a backslash before it does not."""
 _ARGUMENTS = b'{"type":"input_json_delta","partial_json":%b}'
+
+# What answers a tool on a cloud's side, by the tool's name. An error has that name with a tail, and one code for all.
+_RESULTS = {
+    "web_search": "web_search_tool_result",
+    "web_fetch": "web_fetch_tool_result",
+    "code_execution": "code_execution_tool_result",
+    "bash_code_execution": "bash_code_execution_tool_result",
+    "text_editor_code_execution": "text_editor_code_execution_tool_result",
+    "tool_search_tool_regex": "tool_search_tool_result",
+    "tool_search_tool_bm25": "tool_search_tool_result",
+}
 
 # Made once: `json.dumps` makes an encoder for every call that wants other than its defaults.
 _written = json.JSONEncoder(ensure_ascii=False).encode
@@ -50,7 +66,19 @@ def _quoted(text: str) -> bytes:
 class _Block:
     """One block: open, closed, or waiting to be opened."""
 
-    __slots__ = ("arguments", "closed", "index", "kind", "leg", "opening", "signed", "waiting", "whole")
+    __slots__ = (
+        "_depth",
+        "_in_text",
+        "_unread",
+        "closed",
+        "index",
+        "kind",
+        "leg",
+        "opening",
+        "signed",
+        "waiting",
+        "whole",
+    )
 
     def __init__(self, kind: BlockKind, opening: bytes, *, leg: int, index: int = -1) -> None:
         self.kind = kind
@@ -58,22 +86,41 @@ class _Block:
         self.leg = leg  # who began it
         self.index = index
         self.waiting: list[bytes] = []
-        self.arguments: list[str] = []
         self.whole = False  # nothing more will come for it
+        self._unread: list[str] = []
+        self._depth = 0  # brackets that are open in what was read
+        self._in_text = False
         self.signed = False
         self.closed = False
 
+    def heard(self, arguments: str) -> None:
+        """A piece of the call's JSON."""
+        self._unread.append(arguments)
+
     def may_close(self) -> bool:
         """Is it sure that closing it cuts nothing off?"""
-        if self.kind != "tool_call" or self.whole:
-            return True
-        text = "".join(self.arguments).rstrip()
-        if not text.endswith("}"):
-            return False
-        try:
-            return isinstance(json.loads(text), dict)
-        except (ValueError, RecursionError):
-            return False
+        if self.kind == "tool_call" and not self.whole and self._unread:
+            text, self._unread = "".join(self._unread), []
+            self.whole = self._completed(text)
+        return self.kind != "tool_call" or self.whole
+
+    def _completed(self, text: str) -> bool:
+        """Does the object end in `text`? What was read before is not read again."""
+        for found in _MARKS.finditer(text):
+            mark = found[0]
+            if mark == '"':
+                self._in_text = not self._in_text
+            elif mark == "\\":  # what it stands before comes with the next piece
+                self._unread.append(mark)
+            elif self._in_text:
+                continue
+            elif mark in "{[":
+                self._depth += 1
+            elif mark in "}]":
+                self._depth -= 1
+                if self._depth == 0 and mark == "}":
+                    return True
+        return False
 
 
 class Blocks:
@@ -87,6 +134,7 @@ class Blocks:
         self._next = 0
         self._leg = 0
         self._unclosed: dict[int, _Block] = {}  # by a cloud that opens the next block first and passes as it came
+        self._awaited: dict[str, str] = {}  # by the id of a call of a cloud's own tool: what will answer it
         self._number = -1  # in which of its blocks the running leg says it is, if it says so
         self._said: BlockKind | None = None  # and of what kind
         self.called = False
@@ -96,7 +144,20 @@ class Blocks:
         """From here on another leg speaks, and counts its blocks anew."""
         self._leg += 1
         left, self._unclosed = self._unclosed, {}
-        return b"".join(_ending(block) for block in left.values())
+        return b"".join(_ending(block) for block in left.values()) + self._unanswered()
+
+    def _unanswered(self) -> bytes:
+        """The results that nobody will give any more."""
+        if not self._awaited:
+            return b""
+        out = self.end()
+        for identity, kind in self._awaited.items():
+            error = {"type": f"{kind}_error", "error_code": "unavailable"}
+            result = fields.compact({"type": kind, "tool_use_id": identity, "content": error})
+            out += _START % (self._next, result) + _STOP % self._next
+            self._next += 1
+        self._awaited.clear()
+        return out
 
     # ---------------------------------------------------------------------- what the client was sent as it came
 
@@ -106,6 +167,14 @@ class Blocks:
         self._open = _Block(kind, b"", leg=self._leg, index=index)
         self._next = index + 1
         self.called = self.called or kind == "tool_call"
+
+    def saw_other(self, block: Any) -> None:
+        """What is in the start of a block of a kind we have no word for: perhaps a call or a result."""
+        match block:
+            case {"type": "server_tool_use", "id": str(identity), "name": str(name)} if name in _RESULTS:
+                self._awaited[identity] = _RESULTS[name]
+            case {"tool_use_id": str(identity)}:
+                self._awaited.pop(identity, None)
 
     def saw_stop(self, index: int) -> None:
         if self._open is not None and self._open.index == index:
@@ -121,7 +190,7 @@ class Blocks:
 
     def saw_arguments(self, index: int, text: str) -> None:
         if (block := self._calls.get(index)) is not None:
-            block.arguments.append(text)
+            block.heard(text)
 
     def saw_signature(self) -> None:
         if self._open is not None:
@@ -157,7 +226,7 @@ class Blocks:
         block = self._calls.get(index)
         if block is None or block.closed or not text:
             return b""
-        block.arguments.append(text)
+        block.heard(text)
         piece = _ARGUMENTS % _quoted(text)
         if block is not self._open:
             block.waiting.append(piece)
@@ -186,6 +255,7 @@ class Blocks:
     def adopt_start(self, event: dict[str, Any]) -> bytes:
         """A block of a kind we have no word for."""
         out = self.end()
+        self.saw_other(event.get("content_block"))
         block = self._open = _Block("other", b"", leg=self._leg, index=self._next)
         self._next += 1
         return out + _numbered("content_block_start", event, block)

@@ -2,7 +2,8 @@
 
 Rules of this file:
 
-1. Reading is strict about what we act on and blind to the rest: an unknown field travels on in `raw` and `fields`.
+1. Reading is strict about the types of what we act on and blind to the rest: an unknown field travels on in `raw` and
+   `fields`. A value we cannot use is a doubt, and a cloud of this dialect gets to judge it.
 2. An explicit null is an absent field.
 3. A user's message that holds tool results becomes several of ours: each result is a message of its own.
 4. Whatever another dialect cannot say and the answer hangs on is named in `foreign`; what it merely does without, in
@@ -13,9 +14,9 @@ How a request is written for a cloud stands in `anthropic_body.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Literal, cast
 
 from appliance.core.chat import (
     ChatRequest,
@@ -36,7 +37,7 @@ from appliance.core.chat import (
 )
 from appliance.dialects import fields
 from appliance.dialects.anthropic_body import NAME, UNSIGNED, count_body, objection, render
-from appliance.dialects.fields import at, refusal, wrong
+from appliance.dialects.fields import Seen, at, refusal, tellable, told, wrong
 
 __all__ = ["NAME", "UNSIGNED", "count_body", "objection", "parse", "parse_count", "render"]
 
@@ -83,21 +84,6 @@ class _Answered:
     parts: tuple[Part, ...]
 
 
-@dataclass(slots=True)
-class _Found:
-    """What was met on the way through a body."""
-
-    needs: set[str] = field(default_factory=set)
-    foreign: list[str] = field(default_factory=list)
-    lossy: set[str] = field(default_factory=set)
-
-    def alien(self, what: str, path: str) -> Foreign:
-        """A part only this dialect's clouds understand."""
-        self.needs.add(BLOCK_NEEDS.get(what, what))
-        self.foreign.append(path)
-        return Foreign(what)
-
-
 def parse(body: bytes, headers: Headers = ()) -> ChatRequest:
     """The request in `body`. Raises `BackendError` (REQUEST) with one sentence and the path of the field at fault."""
     return _parse(body, headers, counting=False)
@@ -113,23 +99,29 @@ def _parse(body: bytes, headers: Headers, *, counting: bool) -> ChatRequest:
     model = fields.string(given, "model")
     if not model:
         raise refusal("model", "model is missing; name the model that should answer.")
-    found = _Found()
-    messages = (*_system(given, found), *_messages(given, found))
+    seen = Seen()
+    messages = (*_system(given, seen), *_messages(given, seen))
     # 0 fills the cloud's cache and writes nothing.
-    longest = fields.integer(given, "max_tokens", low=0)
-    if longest is None and not counting:
+    longest = fields.integer(given, "max_tokens", seen, low=0, matters=True)
+    if given.get("max_tokens") is None and not counting:
         raise refusal("max_tokens", "max_tokens is missing; say how many tokens the answer may have.")
-    tools = _tools(given, found)
-    choice, parallel = _tool_choice(given, found)
-    format_ = _format(given, found)
-    effort = _effort(given, found)
+    tools = _tools(given, seen)
+    choice, parallel = _tool_choice(given, seen)
+    format_ = _format(given, seen)
+    effort = _effort(given, seen)
     user = fields.string(fields.mapping(given, "metadata") or {}, "user_id", "metadata")
-    found.foreign += [name for name in given if name in MATTERS and given[name] not in (None, [], {})]
+    seen.foreign += [name for name in given if name in MATTERS and given[name] not in (None, [], {})]
     if longest == 0:
-        found.foreign.append("max_tokens")
+        seen.foreign.append("max_tokens")
     if messages[-1].role == "assistant":  # the answer is to go on from it
-        found.foreign.append(at("messages", len(given["messages"]) - 1))
-    said = (SAID | set(MATTERS)) - found.lossy
+        seen.foreign.append(at("messages", len(given["messages"]) - 1))
+    sampling = Sampling(
+        temperature=fields.number(given, "temperature", seen, low=0, high=1),
+        top_k=fields.integer(given, "top_k", seen, low=0),
+        top_p=fields.number(given, "top_p", seen, low=0, high=1),
+    )
+    stop = _stop(given, seen)
+    said = (SAID | set(MATTERS)) - seen.lost
     return ChatRequest(
         dialect=NAME,
         model=model,
@@ -137,21 +129,18 @@ def _parse(body: bytes, headers: Headers, *, counting: bool) -> ChatRequest:
         stream=fields.flag(given, "stream") or False,
         include_usage=True,  # this dialect always tells
         max_tokens=longest,
-        stop=_stop(given),
-        sampling=Sampling(
-            temperature=fields.number(given, "temperature", low=0, high=1),
-            top_k=fields.integer(given, "top_k", low=0),
-            top_p=fields.number(given, "top_p", low=0, high=1),
-        ),
+        stop=stop,
+        sampling=sampling,
         tools=tools,
         tool_choice=choice,
         parallel_tools=parallel,
         format=format_,
         effort=effort,
         user=user,
-        needs=frozenset(found.needs),
-        foreign=tuple(dict.fromkeys(found.foreign)),
-        unsaid=tuple(name for name in given if name not in said and given[name] is not None),
+        needs=frozenset(seen.needs),
+        foreign=tuple(dict.fromkeys(seen.foreign)),
+        unsaid=told(name for name in given if name not in said and given[name] is not None),
+        doubts=tuple(seen.doubts),
         raw=body,
         fields=given,
         headers=headers,
@@ -161,65 +150,85 @@ def _parse(body: bytes, headers: Headers, *, counting: bool) -> ChatRequest:
 # -------------------------------------------------------------------------------------------------- messages
 
 
-def _system(given: fields.Object, found: _Found) -> list[Message]:
+def _system(given: fields.Object, seen: Seen) -> list[Message]:
     content = given.get("system")
-    return [] if content is None else _apart("system", _content(content, "system", "system", found))
+    return [] if content is None else _apart("system", _content(content, "system", "system", seen))
 
 
-def _messages(given: fields.Object, found: _Found) -> list[Message]:
+def _alien(what: str, path: str, seen: Seen) -> Foreign:
+    """A part only this dialect's clouds understand."""
+    seen.needs.add(BLOCK_NEEDS.get(what) or tellable(what))
+    seen.foreign.append(path)
+    return Foreign(tellable(what))
+
+
+def _messages(given: fields.Object, seen: Seen) -> list[Message]:
     listed = fields.objects(given, "messages")
     if not listed:
         raise refusal("messages", "messages is missing or empty; send at least one message.")
     messages: list[Message] = []
     for index, item in enumerate(listed):
-        path = at("messages", index)
+        path = f"messages[{index}]"
         named = fields.string(item, "role", path)
-        role = ROLES.get(named or "")
+        side = role = ROLES.get(named or "")
         if role is None:
-            what = "is missing" if named is None else "is unknown"
-            raise refusal(at(path, "role"), f"{at(path, 'role')} {what}; it must be one of {', '.join(ROLES)}.")
-        path = at(path, "content")
-        if item.get("content") is None:
+            known, where = f"it must be one of {', '.join(ROLES)}", at(path, "role")
+            if named is None:
+                raise refusal(where, f"{where} is missing; {known}.")
+            seen.unusable(where, f"is unknown; {known}", matters=True)
+            role = "user"
+        path = f"{path}.content"
+        content = item.get("content")
+        if content is None:
             raise refusal(path, f"{path} is missing; send a string or a list of blocks.")
-        messages += _apart(role, _content(item["content"], role, path, found)) or [Message(role=role, parts=())]
+        if isinstance(content, str):
+            messages.append(Message(role=role, parts=(Text(content),) if content else ()))
+        else:
+            messages += _apart(role, _content(content, side, path, seen)) or [Message(role=role, parts=())]
     return messages
 
 
 def _apart(role: Role, parts: list[Part | _Answered]) -> list[Message]:
     """The parts as messages: each tool result with the images it gave, and what stands between them."""
+    if len(parts) == 1 and not isinstance(part := parts[0], _Answered):  # most of them
+        return [Message(role=role, parts=(part,))]
     messages: list[Message] = []
-    for answered, run in groupby(parts, key=lambda part: isinstance(part, _Answered)):
+    for answered, run in groupby(parts, key=_is_answered):
         if answered:
             messages += [Message(role="tool", parts=part.parts) for part in run if isinstance(part, _Answered)]
         else:
-            messages.append(Message(role=role, parts=tuple(part for part in run if not isinstance(part, _Answered))))
+            messages.append(Message(role=role, parts=cast("tuple[Part, ...]", tuple(run))))
     return messages
 
 
-def _content(content: object, role: Role, path: str, found: _Found) -> list[Part | _Answered]:
-    """A string, or a list of blocks, as parts. Empty texts and thinking that was kept back are none."""
+def _is_answered(part: Part | _Answered) -> bool:
+    return isinstance(part, _Answered)
+
+
+def _content(content: object, side: Role | None, path: str, seen: Seen) -> list[Part | _Answered]:
+    """A string, or a list of blocks, as parts. Empty texts and thinking that was kept back are none. `side`: who says
+    it, if we know."""
     if isinstance(content, str):
         return [Text(content)] if content else []
     if not isinstance(content, list):
         raise wrong(path, "a string or a list of blocks", content)
-    parts = [_block(block, role, at(path, index), found) for index, block in enumerate(content)]
-    return [part for part in parts if part not in (Text(""), Reasoning(""))]
+    parts = [_block(block, side, f"{path}[{index}]", seen) for index, block in enumerate(content)]
+    return [part for part in parts if not isinstance(part, Text | Reasoning) or part.text]
 
 
-def _block(block: object, role: Role, path: str, found: _Found) -> Part | _Answered:
+def _block(block: object, side: Role | None, path: str, seen: Seen) -> Part | _Answered:
     if not isinstance(block, dict):
         raise wrong(path, "an object", block)
     kind = fields.string(block, "type", path)
     if kind is None:
         raise refusal(at(path, "type"), f"{at(path, 'type')} is missing; it says what kind of block this is.")
-    if role != SIDES.get(kind, role):
-        side = SIDES[kind]
-        raise refusal(path, f"{path} is a {kind} block, which only a message of the role {side} can hold.")
+    if side is not None and side != (needed := SIDES.get(kind, side)):
+        raise refusal(path, f"{path} is a {kind} block, which only a message of the role {needed} can hold.")
     match kind:
         case "text":
             return Text(_required(block, "text", path, "a block of type text holds a string"))
         case "image":
-            return _image(block, path, found)
+            return _image(block, path, seen)
         case "thinking":
             return Reasoning(fields.string(block, "thinking", path) or "")
         case "redacted_thinking":
@@ -227,12 +236,12 @@ def _block(block: object, role: Role, path: str, found: _Found) -> Part | _Answe
         case "tool_use":
             return _call(block, path)
         case "tool_result":
-            return _result(block, path, found)
+            return _result(block, path, seen)
         case _:
-            return found.alien(kind, path)
+            return _alien(kind, path, seen)
 
 
-def _image(block: fields.Object, path: str, found: _Found) -> Part:
+def _image(block: fields.Object, path: str, seen: Seen) -> Part:
     where = at(path, "source")
     source = fields.mapping(block, "source", path)
     if source is None:
@@ -240,13 +249,13 @@ def _image(block: fields.Object, path: str, found: _Found) -> Part:
     match _required(source, "type", where, "it says how the image is given"):
         case "base64":
             kind = _required(source, "media_type", where, "it says what kind of image this is")
-            found.needs.add("images")
+            seen.needs.add("images")
             return Image(f"data:{kind};base64,{_required(source, 'data', where, 'it holds the image in base64')}")
         case "url":
-            found.needs.add("images")
+            seen.needs.add("images")
             return Image(_required(source, "url", where, "it is the address of the image"))
         case _:  # a file that lies in the cloud
-            return found.alien("image", path)
+            return _alien("image", path, seen)
 
 
 def _call(block: fields.Object, path: str) -> ToolCall:
@@ -256,14 +265,14 @@ def _call(block: fields.Object, path: str) -> ToolCall:
     return ToolCall(
         id=_required(block, "id", path, "the tool's result refers to it"),
         name=_required(block, "name", path, "it says which tool was called"),
-        arguments=fields.compact(given).decode(),
+        arguments=fields.text_of(given),
     )
 
 
-def _result(block: fields.Object, path: str, found: _Found) -> _Answered:
+def _result(block: fields.Object, path: str, seen: Seen) -> _Answered:
     identity = _required(block, "tool_use_id", path, "it says which call this is the result of")
     content = block.get("content")
-    parts = [] if content is None else _content(content, "tool", at(path, "content"), found)
+    parts = [] if content is None else _content(content, "tool", at(path, "content"), seen)
     result = ToolResult(
         id=identity,
         text="".join(part.text for part in parts if isinstance(part, Text)),
@@ -282,13 +291,13 @@ def _required(owner: fields.Object, key: str, path: str, why: str) -> str:
 # ---------------------------------------------------------------------------------------------------- wishes
 
 
-def _tools(given: fields.Object, found: _Found) -> tuple[Tool, ...]:
+def _tools(given: fields.Object, seen: Seen) -> tuple[Tool, ...]:
     tools = []
     for index, tool in enumerate(fields.objects(given, "tools")):
         path = at("tools", index)
-        found.needs.add("tools")
+        seen.needs.add("tools")
         if fields.string(tool, "type", path) not in (None, "custom"):
-            found.foreign.append(path)  # the cloud runs it, or has trained for it
+            seen.foreign.append(path)  # the cloud runs it, or has trained for it
             continue
         schema = fields.mapping(tool, "input_schema", path)
         if schema is None:
@@ -305,7 +314,7 @@ def _tools(given: fields.Object, found: _Found) -> tuple[Tool, ...]:
     return tuple(tools)
 
 
-def _tool_choice(given: fields.Object, found: _Found) -> tuple[ToolChoice | None, bool | None]:
+def _tool_choice(given: fields.Object, seen: Seen) -> tuple[ToolChoice | None, bool | None]:
     """Which tool, and may there be several calls at once?"""
     choice = fields.mapping(given, "tool_choice")
     if choice is None:
@@ -314,25 +323,25 @@ def _tool_choice(given: fields.Object, found: _Found) -> tuple[ToolChoice | None
     parallel = None if single is None else not single
     kind = CHOICES.get(_required(choice, "type", "tool_choice", "it must be one of " + ", ".join(CHOICES)))
     if kind is None:
-        found.foreign.append("tool_choice")
+        seen.foreign.append("tool_choice")
         return None, parallel
     name = _required(choice, "name", "tool_choice", "it says which tool is to be called") if kind == "named" else ""
     return ToolChoice(kind, name), parallel
 
 
-def _format(given: fields.Object, found: _Found) -> JsonFormat | None:
+def _format(given: fields.Object, seen: Seen) -> JsonFormat | None:
     config = fields.mapping(given, "output_config") or {}
     if config.keys() - {"effort", "format"}:
-        found.lossy.add("output_config")
+        seen.lost.add("output_config")
     # Its first form stood at the top.
     for owner, key, above in ((config, "format", "output_config"), (given, "output_format", "")):
         path = at(above, key)
         wanted = fields.mapping(owner, key, above)
         if wanted is None:
             continue
-        found.needs.add("json")
+        seen.needs.add("json")
         if _required(wanted, "type", path, "it says what form the answer is to have") != "json_schema":
-            found.foreign.append(path)
+            seen.foreign.append(path)
             return None
         schema = fields.mapping(wanted, "schema", path)
         if schema is None:
@@ -341,7 +350,7 @@ def _format(given: fields.Object, found: _Found) -> JsonFormat | None:
     return None
 
 
-def _effort(given: fields.Object, found: _Found) -> str | None:
+def _effort(given: fields.Object, seen: Seen) -> str | None:
     """How much to think: not at all if that was said; else as much as was named; else what the budget amounts to."""
     effort = fields.string(fields.mapping(given, "output_config") or {}, "effort", "output_config")
     thinking = fields.mapping(given, "thinking")
@@ -351,24 +360,26 @@ def _effort(given: fields.Object, found: _Found) -> str | None:
         case "disabled":
             return "none"
         case "enabled":
-            budget = fields.integer(thinking, "budget_tokens", "thinking", low=0)
+            budget = fields.integer(thinking, "budget_tokens", seen, "thinking", low=0)
+            if thinking.get("budget_tokens") is None:
+                flaw = "is missing; say how many tokens may be spent on thinking"
+                seen.unusable("thinking.budget_tokens", flaw, matters=False)
             if budget is None:
-                where = "thinking.budget_tokens"
-                raise refusal(where, f"{where} is missing; say how many tokens may be spent on thinking.")
+                return effort
             return effort or next(word for least, word in BUDGETS if budget >= least)
         case "adaptive":
             return effort
         case _:
-            found.lossy.add("thinking")
+            seen.lost.add("thinking")
             return effort
 
 
-def _stop(given: fields.Object) -> tuple[str, ...]:
+def _stop(given: fields.Object, seen: Seen) -> tuple[str, ...]:
     listed = fields.sequence(given, "stop_sequences") or []
     for index, text in enumerate(listed):
         path = at("stop_sequences", index)
         if not isinstance(text, str):
             raise wrong(path, "a string", text)
-        if not text:
-            raise refusal(path, f"{path} is an empty string; leave it out or give the text to stop at.")
-    return tuple(listed)
+        if not text:  # nothing to stop at: nothing is lost
+            seen.doubt(path, "is an empty string; leave it out or give the text to stop at")
+    return tuple(text for text in listed if text)

@@ -1,19 +1,16 @@
 """What did a cloud of Anthropic's dialect answer?
 
-Rules of this file:
+Rules of this file, besides those of `stream`:
 
-1. The wires of all events, joined, are the bytes that came: the first event of a wire event carries them, the others
-   none.
-2. The `type` inside the JSON says what an event is. The name on its `event:` line counts only where there is none.
-3. What we have no word for is not an error but `Opaque` or a block of the kind "other": types are added every month.
-   What does not parse, or belongs to a block that nobody opened, is one: to skip it would lose characters.
-4. Only a stop reason makes an end, or a `message_stop` of a cloud that gives no reasons. The bytes may then cease.
-5. Clouds that imitate Anthropic may leave out what can be told without it: indices, pings, stops of blocks, counts.
+1. The `type` inside the JSON says what an event is. The name on its `event:` line counts only where there is none.
+2. What we have no word for is not an error but `Opaque` or a block of the kind "other": types are added every month.
+   What belongs to a block that nobody opened is one: to skip it would lose characters.
+3. Only a stop reason makes an end, or a `message_stop` of a cloud that gives no reasons. The bytes may then cease.
+4. Clouds that imitate Anthropic may leave out what can be told without it: indices, pings, stops of blocks, counts.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +20,6 @@ from appliance.core.chat import (
     BlockStart,
     BlockStop,
     Event,
-    Fault,
     Finish,
     FinishReason,
     Opaque,
@@ -35,9 +31,9 @@ from appliance.core.chat import (
     Usage,
     Wire,
 )
-from appliance.core.sse import OverlongEvent, SseEvent, SseParser
 from appliance.dialects import fields
 from appliance.dialects.anthropic_errors import NAME, decode_stream_error
+from appliance.dialects.stream import Batch, SseDecoder, broken, count, parsed
 
 KINDS: dict[str, BlockKind] = {"text": "text", "thinking": "reasoning", "tool_use": "tool_call"}
 REASONS: dict[str, FinishReason] = {
@@ -49,29 +45,6 @@ REASONS: dict[str, FinishReason] = {
     "refusal": "content_filter",
     "pause_turn": "other",
 }
-DONE = b"[DONE]"
-"""OpenAI's end mark, which some imitators send here too."""
-
-_REST = Wire(NAME, b"")
-
-
-def broken(what: str) -> BackendError:
-    return BackendError(Fault.BROKEN, f"The cloud sent {what}.")
-
-
-class _Batch:
-    """The events out of the same bytes, which the first of them carries."""
-
-    __slots__ = ("_wire", "events")
-
-    def __init__(self, raw: bytes) -> None:
-        self.events: list[Event] = []
-        self._wire = Wire(NAME, raw)
-
-    def wire(self) -> Wire:
-        """The wire of the next event."""
-        wire, self._wire = self._wire, _REST
-        return wire
 
 
 class _Block:
@@ -93,20 +66,20 @@ class _Counts:
     def __init__(self) -> None:
         self._fresh = self._cached = self._written = self._said = self._thought = 0
 
-    def add(self, found: Any, batch: _Batch) -> None:
+    def add(self, found: Any, batch: Batch) -> None:
         """The totals, `found` included. Zeros take back nothing: clouds say them where they do not know yet."""
         if not isinstance(found, dict):
             return
         fresh, cached = found.get("input_tokens"), found.get("cache_read_input_tokens")
         written = found.get("cache_creation_input_tokens")
-        if _count(fresh) or _count(cached) or _count(written):
-            self._fresh = self._fresh if fresh is None else _count(fresh)
-            self._cached = self._cached if cached is None else _count(cached)
-            self._written = self._written if written is None else _count(written)
-        self._said = _count(found.get("output_tokens")) or self._said
+        if count(fresh) or count(cached) or count(written):
+            self._fresh = self._fresh if fresh is None else count(fresh)
+            self._cached = self._cached if cached is None else count(cached)
+            self._written = self._written if written is None else count(written)
+        self._said = count(found.get("output_tokens")) or self._said
         details = found.get("output_tokens_details")
         if isinstance(details, dict):
-            self._thought = _count(details.get("thinking_tokens")) or self._thought
+            self._thought = count(details.get("thinking_tokens")) or self._thought
         batch.events.append(
             Usage(
                 prompt_tokens=self._fresh + self._cached + self._written,
@@ -117,10 +90,6 @@ class _Counts:
                 wire=batch.wire(),
             )
         )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 class _Answer:
@@ -165,7 +134,7 @@ class _Answer:
         shown = _text(delta, "text") if said == "text_delta" else ""
         return Opaque(content=True, closed=True, text=shown, wire=wire)
 
-    def read(self, kind: str | None, found: dict[str, Any], batch: _Batch) -> None:
+    def read(self, kind: str | None, found: dict[str, Any], batch: Batch) -> None:
         """Any other event, of the type `kind`. None is made of those that say nothing."""
         if kind == "message_start":
             self.start(found.get("message"), batch)
@@ -185,7 +154,7 @@ class _Answer:
             else:
                 self._finish({}, batch, meant=True)
 
-    def start(self, message: Any, batch: _Batch, *, whole: bool = False) -> None:
+    def start(self, message: Any, batch: Batch, *, whole: bool = False) -> None:
         """The beginning of an answer, or all of it."""
         if self._started:
             raise broken("a second beginning of the same answer")
@@ -209,7 +178,7 @@ class _Answer:
         self._finish(message, batch, meant=whole)
         self._counts.add(message.get("usage"), batch)
 
-    def _open(self, index: int, block: Any, batch: _Batch) -> None:
+    def _open(self, index: int, block: Any, batch: Batch) -> None:
         if not isinstance(block, dict):
             raise broken("a block that is no object")
         kind = KINDS.get(block.get("type", ""), "other") if isinstance(block.get("type"), str) else "other"
@@ -241,13 +210,13 @@ class _Answer:
                 )
             )
 
-    def _close(self, index: int, batch: _Batch) -> None:
+    def _close(self, index: int, batch: Batch) -> None:
         block = self._blocks.pop(index, None)
         if block is not None:
             _arguments(block, batch, closed=True)
             batch.events.append(BlockStop(index=index, wire=batch.wire()))
 
-    def _finish(self, said: dict[str, Any], batch: _Batch, *, meant: bool = False) -> None:
+    def _finish(self, said: dict[str, Any], batch: Batch, *, meant: bool = False) -> None:
         """The end, if a reason is given, or if it is `meant` to be one. An answer ends once."""
         reason, stop = said.get("stop_reason"), said.get("stop_sequence")
         if self.finished or not (reason or meant):
@@ -272,7 +241,7 @@ def _text(owner: dict[str, Any], key: str) -> str:
     raise broken(f"a {key} that is no text")
 
 
-def _arguments(block: _Block, batch: _Batch, *, closed: bool) -> None:
+def _arguments(block: _Block, batch: Batch, *, closed: bool) -> None:
     """Arguments that came with the start of a call, told when no pieces of them can follow. A call that was cut before
     its arguments has none; one that was closed without any has the empty object."""
     given, block.given = block.given, None
@@ -280,109 +249,46 @@ def _arguments(block: _Block, batch: _Batch, *, closed: bool) -> None:
         batch.events.append(ToolCallDelta(index=block.call, arguments=given, wire=batch.wire()))
 
 
-class AnthropicDecoder:
+class AnthropicDecoder(SseDecoder):
     """A stream of events to events."""
 
-    __slots__ = ("_answer", "_failure", "_parser")
+    __slots__ = ("_answer",)
+
+    dialect = NAME
 
     def __init__(self) -> None:
-        self._parser = SseParser()
-        self._failure: BackendError | None = None
+        super().__init__()
         self._answer = _Answer()
 
-    def feed(self, data: bytes) -> list[Event]:
-        """The events that are complete now. What is wrong is raised once the events before it were given."""
-        if self._failure is not None:
-            raise self._failure
-        try:
-            found = self._parser.feed(data)
-        except OverlongEvent as error:
-            raise broken(f"too much at once: {error}") from error
-        return self._events(found)
+    @property
+    def _ended(self) -> bool:
+        return self._answer.finished
 
-    def close(self) -> list[Event]:
-        """The last words of a stream whose blank line was forgotten. Half an event is an error, unless the answer
-        had already ended."""
-        if self._failure is not None:
-            raise self._failure
-        left = [event._replace(raw=_whole(event.raw)) for event in self._parser.close()]
-        try:
-            if any(event.event is not None and event.data is None for event in left):
-                raise broken("the name of an event without the event")
-            return self._events(left, raising=True)
-        except BackendError as error:
-            if self._answer.finished:
-                return []
-            if error.fault is not Fault.BROKEN:
-                raise
-            raise broken("half an event and then nothing more") from error
+    def _error(self, found: dict[str, Any]) -> BackendError:
+        return decode_stream_error(found)
 
-    def _events(self, found: Sequence[SseEvent], *, raising: bool = False) -> list[Event]:
-        events: list[Event] = []
-        for event in found:
-            try:
-                self._one(event, events)
-            except BackendError as error:
-                if raising or not events:
-                    raise
-                self._failure = error
-                break
-        return events
-
-    def _one(self, event: SseEvent, events: list[Event]) -> None:
-        raw, data, name, _, stray = event
-        if stray is not None:
-            raise _not_an_event(raw)
-        if data is None or (data[:1] != b"{" and data.strip() in (b"", DONE)):
-            events.append(Opaque(content=False, wire=Wire(NAME, raw)))
-            return
-        try:
-            found = json.loads(data.decode())
-        except (ValueError, RecursionError) as error:
-            raise broken("an event that is not JSON") from error
-        if not isinstance(found, dict):
-            raise broken("an event that is not a JSON object")
+    def _read(self, found: dict[str, Any], name: str | None, raw: bytes) -> Sequence[Event]:
         kind = found.get("type")
         if not isinstance(kind, str):
             kind = "error" if "error" in found else name
         if kind == "content_block_delta":  # nearly all of them
-            events.append(self._answer.delta(found, Wire(NAME, raw)))
-            return
+            return (self._answer.delta(found, Wire(NAME, raw)),)
         if kind == "error":
             raise decode_stream_error(found)
-        batch = _Batch(raw)
+        batch = Batch(NAME, raw)
         self._answer.read(kind, found, batch)
-        events += batch.events or (Opaque(content=False, wire=batch.wire()),)
-
-
-def _whole(raw: bytes) -> bytes:
-    """An event whose blank line was forgotten, with one: what we add behind it must not run into it."""
-    return raw.rstrip(b"\r\n") + b"\n\n" if raw.strip() else raw
-
-
-def _not_an_event(raw: bytes) -> BackendError:
-    """Lines that are no fields: an error that was to be a whole answer, or somebody else's page."""
-    try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError):
-        return broken("something that is not a stream of events")
-    if isinstance(found, dict) and found.get("error"):
-        return decode_stream_error(found)
-    return broken("something that is not a stream of events")
+        return batch.events or (Opaque(content=False, wire=batch.wire()),)
 
 
 def decode_whole(body: bytes) -> list[Event]:
     """A whole answer to its events, the first with all the bytes as its wire."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise broken("an answer that is not JSON") from error
+    found = parsed(body, "an answer")
     if not isinstance(found, dict):
         raise broken("an answer that is not a JSON object")
     if found.get("type") == "error" or found.get("error"):
         raise decode_stream_error(found)
     if not isinstance(found.get("content"), list):
         raise broken("an answer without content")
-    batch = _Batch(body)
+    batch = Batch(NAME, body)
     _Answer().start(found, batch, whole=True)
     return batch.events

@@ -12,7 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from appliance.core.chat import (
@@ -38,6 +38,7 @@ from appliance.dialects import fields
 from appliance.dialects.anthropic_errors import NAME
 from appliance.dialects.anthropic_in import UNSIGNED
 from appliance.dialects.ids import fitting_id
+from appliance.dialects.stream import Counts, whole_body
 
 Spoken = Literal["text", "reasoning"]
 
@@ -58,36 +59,21 @@ def stopped(finish: Finish | None, *, called: bool) -> dict[str, str | None]:
     return {"stop_reason": "tool_use" if called and reason == "end_turn" else reason, "stop_sequence": None}
 
 
-class Counts:
-    """The tokens of one answer. Its input is what its first leg read: a next one reads more, which nobody asked for."""
-
-    def __init__(self) -> None:
-        self._last: Usage | None = None
-        self._first: Usage | None = None
-
-    def note(self, usage: Usage) -> None:
-        self._last = usage
-
-    def taken_over(self) -> None:
-        if self._first is None and self._last is not None and self._last.prompt_tokens > 0:
-            self._first = self._last
-
-    def written(self) -> dict[str, Any]:
-        """What is known by now; nothing of it is left out, since clients add it up."""
-        last = self._last or Usage(prompt_tokens=0, completion_tokens=0)
-        read = self._first or last
-        count: dict[str, Any] = {
-            "input_tokens": max(0, read.prompt_tokens - read.cached_tokens - read.cache_written_tokens),
-            "cache_creation_input_tokens": read.cache_written_tokens,
-            "cache_read_input_tokens": read.cached_tokens,
-            "output_tokens": last.completion_tokens,
-        }
-        if last.reasoning_tokens:
-            count["output_tokens_details"] = {"thinking_tokens": last.reasoning_tokens}
-        return count
+def counted(total: Usage | None) -> dict[str, Any]:
+    """What is known by now; nothing of it is left out, since clients add it up."""
+    total = total or Usage(prompt_tokens=0, completion_tokens=0)
+    count: dict[str, Any] = {
+        "input_tokens": max(0, total.prompt_tokens - total.cached_tokens - total.cache_written_tokens),
+        "cache_creation_input_tokens": total.cache_written_tokens,
+        "cache_read_input_tokens": total.cached_tokens,
+        "output_tokens": total.completion_tokens,
+    }
+    if total.reasoning_tokens:
+        count["output_tokens_details"] = {"thinking_tokens": total.reasoning_tokens}
+    return count
 
 
-def message(started: Started | None, request: ChatRequest, *, id: str, usage: dict[str, Any]) -> dict[str, Any]:
+def message(started: Started | None, request: ChatRequest, *, id: str, usage: Usage | None) -> dict[str, Any]:
     """A message that nothing was said in yet."""
     return {
         "id": (started and started.id) or id,
@@ -97,13 +83,13 @@ def message(started: Started | None, request: ChatRequest, *, id: str, usage: di
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": usage,
+        "usage": counted(usage),
     }
 
 
 def encode_whole(request: ChatRequest, events: Sequence[Event], *, id: str) -> bytes:
     """All events of one answer as one body."""
-    body = _whole_body(events)
+    body = whole_body(events, NAME)
     if body is not None:
         return body
     started: Started | None = None
@@ -123,25 +109,9 @@ def encode_whole(request: ChatRequest, events: Sequence[Event], *, id: str) -> b
                 pass
             case _:
                 content.add(event)
-    answer = message(started, request, id=id, usage=counts.written())
+    answer = message(started, request, id=id, usage=counts.total)
     answer["content"] = content.written(answer["id"])
     return fields.compact({**answer, **stopped(finish, called=content.called)})
-
-
-def _whole_body(events: Iterable[Event]) -> bytes | None:
-    """The body that all of these events came out of, if there is one."""
-    body: bytes | None = None
-    for event in events:
-        if isinstance(event, Opened | Degraded):
-            continue
-        wire = event.wire
-        if wire is None or wire.dialect != NAME or (wire.data and body is not None):
-            return None
-        if body is None:
-            if wire.data.lstrip()[:1] != b"{":  # an event of a stream
-                return None
-            body = wire.data
-    return body
 
 
 class _Content:

@@ -72,13 +72,6 @@ _KEY = re.compile(
 )
 _FLAGGED = re.compile(r"content management policy|content policy|moderation|input was flagged", re.IGNORECASE)
 
-_SECRET = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|r8|nvapi|key)[-_][\w*.+/=-]{4,}|\bAIza[\w-]{8,}|(?<=provided: )\S+|"
-    r"(?<=bearer )\S+|(?=[a-z_+=*]*\d)[a-z0-9_+=*]{20,}",
-    re.IGNORECASE,
-)
-_SAID = 200  # characters of a cloud's own words that one of our sentences repeats
-
 _KEPT = frozenset(("content-type", "request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry"))
 _KEPT_FAMILIES = ("x-ratelimit-", "openai-", "anthropic-")
 
@@ -248,7 +241,6 @@ def _fault(status: int, complaint: Complaint, wait: float | None) -> Fault:
 
 
 _SENTENCES = {
-    Fault.CONFIG: "The cloud refuses us{status}; check its key, its credit and the model's name",
     Fault.REQUEST: "The cloud refuses the request{status}",
     Fault.TOO_LONG: "The conversation is longer than the cloud can hold{status}",
     Fault.BUSY: "The cloud is busy{status}",
@@ -259,17 +251,25 @@ _SENTENCES = {
 
 
 def _sentence(fault: Fault, status: int | None, complaint: Complaint) -> str:
-    said = _SENTENCES[fault].format(status="" if status is None else f" ({status})")
-    if fault is Fault.CONFIG and complaint.message:
-        # Only here: whoever runs the box must read it. Elsewhere the words could repeat a prompt.
-        return f"{said}. It says: {masked(complaint.message)[:_SAID]}"
-    word = complaint.code or complaint.type
-    return f"{said}: {word[:60]}." if re.fullmatch(r"[a-z_.]+", word) else f"{said}."
+    """One sentence for the log, the status page and whoever asks next: none of the cloud's own, which may repeat a prompt
+    or a key; only its code, if that is one."""
+    told = "" if status is None else f" ({status})"
+    word = (complaint.code or complaint.type)[:60]
+    code = f": {word}" if re.fullmatch(r"[a-z_.]+", word) else ""
+    if fault is Fault.CONFIG:
+        return f"The cloud refuses us{told}{code}; {_remedy(status, complaint)}."
+    return f"{_SENTENCES[fault].format(status=told)}{code}."
 
 
-def masked(text: str) -> str:
-    """`text` on one line, without anything that looks like a key."""
-    return _SECRET.sub("***", " ".join(text.split()))
+def _remedy(status: int | None, complaint: Complaint) -> str:
+    said = (complaint.code, complaint.type)
+    if status == 402 or not MONEY.isdisjoint(said) or _SPENT.search(complaint.message):
+        return "its credit is used up or a limit of spending is reached: look at its billing page"
+    if status == 404 or not {"model_not_found", "not_found_error"}.isdisjoint(said):
+        return "it does not know the model or the address: look at models, aliases and base_url"
+    if "unsupported_country_region_territory" in said:
+        return "it does not serve this country"
+    return "it does not accept the key: look at the key and what it may do"
 
 
 # ---------------------------------------------------------------------------------------------------- saying

@@ -1,19 +1,61 @@
 """What does this JSON object hold, and if it is not what it should be, how do we say so in one sentence?
 
 Every reader takes an object, a key and the path of the object, gives `None` for what is absent or null, and raises
-`BackendError` (REQUEST, 400, param) for what has the wrong type or size. No sentence repeats what the client wrote.
+`BackendError` (REQUEST, 400, param) for what has the wrong type. A value of the right type that we cannot use is no
+mistake yet: it is noted in `Seen`, and the cloud that gets the client's bytes judges for itself. No sentence repeats
+what the client wrote.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from appliance.core.chat import BackendError, Fault
 
 Object = Mapping[str, Any]
+LARGEST = sys.float_info.max
+
+UNNAMED = "unknown"
+"""Stands for a name that could not be told in a header."""
+_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+
+
+def tellable(name: str) -> str:
+    """`name` as the client wrote it, if it can be repeated anywhere."""
+    return name if _NAME.fullmatch(name) else UNNAMED
+
+
+def told(names: Iterable[str]) -> tuple[str, ...]:
+    """Names from a client, each once, in their order."""
+    return tuple(dict.fromkeys(map(tellable, names)))
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was met on the way through a body: what the answer needs, what others cannot be told, what we doubt."""
+
+    needs: set[str] = field(default_factory=set)
+    foreign: list[str] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    """Top-level fields that the vocabulary has words for, but not for what is in them here."""
+    doubts: list[tuple[str, str]] = field(default_factory=list)
+
+    def doubt(self, path: str, flaw: str) -> None:
+        """What stands at `path` would be a mistake if only the box could answer."""
+        self.doubts.append((path, f"{path} {flaw}."))
+
+    def unusable(self, path: str, flaw: str, *, matters: bool) -> None:
+        """`doubt`, and the vocabulary goes without it. `matters`: the answer would be another one."""
+        self.doubt(path, flaw)
+        if matters:
+            self.foreign.append(path)
+        else:
+            self.lost.add(path.partition(".")[0])
 
 
 def refusal(path: str, sentence: str, *, status: int = 400, code: str | None = None) -> BackendError:
@@ -113,47 +155,78 @@ def objects(owner: Object, key: str, path: str = "") -> list[dict[str, Any]]:
 
 
 def number(
-    owner: Object, key: str, path: str = "", *, low: float | None = None, high: float | None = None
+    owner: Object,
+    key: str,
+    seen: Seen,
+    path: str = "",
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    matters: bool = False,
 ) -> float | None:
+    """A number; one that we cannot use is doubted, and absent for us."""
     value = owner.get(key)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong(at(path, key), "a number", value)
-    _within(value, at(path, key), low, high)
-    try:
-        return float(value)
-    except OverflowError:
-        raise refusal(at(path, key), f"{at(path, key)} is too large a number.") from None
+    if (flaw := _flaw(value, low, high)) is not None:
+        seen.unusable(at(path, key), flaw, matters=matters)
+        return None
+    return float(value)
 
 
-def integer(owner: Object, key: str, path: str = "", *, low: int | None = None, high: int | None = None) -> int | None:
-    """A whole number; 100.0 counts as one, since some languages know only one kind of number."""
+def integer(
+    owner: Object,
+    key: str,
+    seen: Seen,
+    path: str = "",
+    *,
+    low: int | None = None,
+    high: int | None = None,
+    matters: bool = False,
+) -> int | None:
+    """A whole number, likewise; 100.0 counts as one, since some languages know only one kind of number."""
     value = owner.get(key)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong(at(path, key), "a whole number", value)
-    _within(value, at(path, key), low, high)
-    if isinstance(value, float) and not value.is_integer():
-        raise refusal(at(path, key), f"{at(path, key)} must be a whole number, not a fraction.")
+    flaw = _flaw(value, low, high)
+    if flaw is None and isinstance(value, float) and not value.is_integer():
+        flaw = "must be a whole number, not a fraction"
+    if flaw is not None:
+        seen.unusable(at(path, key), flaw, matters=matters)
+        return None
     return int(value)
 
 
-def _within(value: int | float, path: str, low: float | None, high: float | None) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise refusal(path, f"{path} is too large a number.")
+def _flaw(value: int | float, low: float | None, high: float | None) -> str | None:
+    """Why we cannot use this number, if we cannot."""
+    if not -LARGEST <= value <= LARGEST:
+        return "is too large a number"
     under, over = low is not None and value < low, high is not None and value > high
     if not under and not over:
-        return
+        return None
     if low is None:
-        raise refusal(path, f"{path} must be at most {high:g}.")
-    raise refusal(path, f"{path} must be at least {low:g}." if high is None else f"{path} must be {low:g} to {high:g}.")
+        return f"must be at most {high:g}"
+    return f"must be at least {low:g}" if high is None else f"must be {low:g} to {high:g}"
+
+
+# What JSON makes of an object again need not be searched for circles.
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+
+
+def text_of(value: object) -> str:
+    """A value as JSON without white space, readable; half a surrogate pair stays an escape."""
+    text = _COMPACT.encode(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"))
+    return text
 
 
 def compact(value: object) -> bytes:
-    """A value as JSON without white space, readable as UTF-8; half a surrogate pair stays an escape."""
-    try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":")).encode()
+    """A value as JSON without white space, as UTF-8."""
+    return text_of(value).encode()

@@ -15,8 +15,8 @@ Rules of this file:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from appliance.core import sse
@@ -43,7 +43,8 @@ from appliance.core.chat import (
 from appliance.core.seams import PLAIN, Quirks, StreamDecoder, StreamEncoder
 from appliance.dialects import fields, openai_chat_body, openai_chat_in, openai_chat_out, openai_errors
 from appliance.dialects.ids import fitting_id
-from appliance.dialects.openai_chat_out import DONE, NAME
+from appliance.dialects.openai_chat_out import NAME
+from appliance.dialects.stream import DONE, Counts, whole_body
 
 NO_ARGUMENTS = "{}"
 _NUMBERED = (b"id:", b"retry:")
@@ -65,9 +66,8 @@ class ChatEncoder:
         self._ours = False  # somebody took over: no wire passes any more
         self._passing = False  # the bytes of the last wire went on, so the events without bytes are in them
         self._calls: dict[tuple[int, int], bool] = {}  # by choice and index: has it arguments?
-        self._first: Usage | None = None  # what a leg that did not end had counted
-        self._usage: Usage | None = None
-        self._counted = False
+        self._counts = Counts()
+        self._counted = False  # the client has them
         self._done = False
         self._numbered = False  # the cloud gives its events ids
 
@@ -85,9 +85,9 @@ class ChatEncoder:
         if self._done:
             return b""
         self._done = True
-        counted = b""
-        if self._include_usage and self._usage is not None and not self._counted:
-            counted = self._chunk({"choices": [], "usage": _usage(self._usage)})
+        counted, total = b"", self._counts.total
+        if self._include_usage and total is not None and not self._counted:
+            counted = self._chunk({"choices": [], "usage": _usage(total)})
         return counted + sse.encode(DONE)
 
     def error(self, error: BackendError) -> bytes:
@@ -115,7 +115,8 @@ class ChatEncoder:
         elif isinstance(event, Finish):
             self._finished.add(event.choice)
         elif isinstance(event, Usage):
-            self._usage, self._counted = event, True
+            self._counts.note(event)
+            self._counted = True
         elif isinstance(event, ToolCallStart):
             self._calls[event.choice, event.index] = False
         elif isinstance(event, ToolCallDelta):
@@ -151,7 +152,7 @@ class ChatEncoder:
             case Finish():
                 return self._end(event)
             case Usage():
-                self._usage = _counted_on(self._first, event)
+                self._counts.note(event)
                 return b""
             case Takeover():
                 return self._taken(event)
@@ -164,7 +165,8 @@ class ChatEncoder:
         # Before anything has begun the next leg is simply the first, and its own bytes may pass.
         if self._started:
             self._ours = True
-            self._first, self._counted = self._usage, False
+            self._counts.taken_over()
+            self._counted = False
         if self._numbered:
             return b""
         return sse.comment(
@@ -241,18 +243,6 @@ def _place(event: Opaque) -> str:
     return "refusal" if event.wire is not None and event.wire.dialect == NAME else "content"
 
 
-def _counted_on(first: Usage | None, last: Usage) -> Usage:
-    """The tokens of an answer in two legs: the input as the first was sent it; the last one's output is the total."""
-    if first is None or not first.prompt_tokens:
-        return last
-    return replace(
-        last,
-        prompt_tokens=first.prompt_tokens,
-        cached_tokens=first.cached_tokens,
-        cache_written_tokens=first.cache_written_tokens,
-    )
-
-
 def _usage(usage: Usage) -> dict[str, Any]:
     written: dict[str, Any] = {"cache_write_tokens": usage.cache_written_tokens} if usage.cache_written_tokens else {}
     counted = {
@@ -296,38 +286,21 @@ class _Choice:
         return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
 
 
-def _whole_body(events: Iterable[Event]) -> bytes | None:
-    """The body that all of these events came out of, if there is one."""
-    body: bytes | None = None
-    for event in events:
-        if isinstance(event, Opened | Degraded):
-            continue
-        wire = event.wire
-        if wire is None or wire.dialect != NAME or (wire.data and body is not None):
-            return None
-        if body is None:
-            if wire.data.lstrip()[:1] != b"{":  # a chunk of a stream
-                return None
-            body = wire.data
-    return body
-
-
 def encode_whole(request: ChatRequest, events: Sequence[Event], *, id: str, created: int) -> bytes:
     """All events of one answer as one body."""
-    body = _whole_body(events)
+    body = whole_body(events, NAME)
     if body is not None:
         return body
     named = next((event for event in events if isinstance(event, Started)), None)
     answer_id = (named and named.id) or id
-    first: Usage | None = None
-    usage: Usage | None = None
+    counts = Counts()
     choices = {0: _Choice()}
     for event in events:
         match event:
             case Usage():
-                usage = _counted_on(first, event)
+                counts.note(event)
             case Takeover():
-                first = usage
+                counts.taken_over()
             case Started() | Opened() | Degraded() | BlockStart() | BlockStop():
                 pass
             case Opaque():
@@ -341,8 +314,8 @@ def encode_whole(request: ChatRequest, events: Sequence[Event], *, id: str, crea
         "model": (named and named.model) or request.model,
         "choices": [choices[index].written(index) for index in sorted(choices)],
     }
-    if usage is not None:
-        answer["usage"] = _usage(usage)
+    if counts.total is not None:
+        answer["usage"] = _usage(counts.total)
     return fields.compact(answer)
 
 

@@ -6,6 +6,7 @@ Rules of this file:
    of its value change. A body is written anew only when something else has to change.
 2. A request of another dialect is written from the vocabulary alone, in words that every cloud of this dialect knows.
 3. What the client's model thought is not said again: OpenAI takes no reasoning back, and a strict cloud refuses it.
+   `Quirks.reasoning_back` names the models that refuse the opposite.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from appliance.core.chat import (
     JsonFormat,
     Message,
     Part,
+    Reasoning,
     Text,
     Tool,
     ToolCall,
@@ -66,13 +68,14 @@ def render(request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> bytes:
     if request.dialect != NAME or not request.raw:
         return fields.compact(_built(request, model, quirks))
     changes = _changes(request, quirks)
-    if request.committed is None and not changes:
+    committed = request.committed if request.committed is not None and _says(request.committed) else None
+    if committed is None and not changes:
         return request.raw if request.fields.get("model") == model else with_model(request.raw, model)
     body = {**request.fields, **changes, "model": model}
     if body.get("stream_options") is None:
         body.pop("stream_options", None)
-    if request.committed is not None:
-        body["messages"] = [*body["messages"], _written(request.committed, _taste(quirks))]
+    if committed is not None:
+        body["messages"] = [*body["messages"], _written(committed, _taste(quirks))]
     return fields.compact(body)
 
 
@@ -122,7 +125,8 @@ def _matches(model: str, patterns: Iterable[str]) -> bool:
 def _built(request: ChatRequest, model: str, quirks: Quirks) -> dict[str, Any]:
     """A body from the vocabulary alone."""
     turns = request.messages if request.committed is None else (*request.messages, request.committed)
-    body: dict[str, Any] = {"model": model, "messages": _conversation(turns, _taste(quirks))}
+    back = _matches(model, quirks.reasoning_back)
+    body: dict[str, Any] = {"model": model, "messages": _conversation(turns, _taste(quirks), back)}
     if request.stream:
         body["stream"] = True
         if quirks.stream_usage:
@@ -188,7 +192,7 @@ def _user(user: str) -> str:
     return user if len(user) <= LONGEST_USER else hashlib.sha256(user.encode(errors="surrogatepass")).hexdigest()
 
 
-def _conversation(turns: Sequence[Message], taste: Taste) -> list[dict[str, Any]]:
+def _conversation(turns: Sequence[Message], taste: Taste, reasoning_back: bool) -> list[dict[str, Any]]:
     """Our messages as OpenAI's. Each tool result is a message of its own there, and all results of a turn must
     directly follow the calls; what else stands beside them is said by the user behind the last one."""
     written: list[dict[str, Any]] = []
@@ -207,12 +211,21 @@ def _conversation(turns: Sequence[Message], taste: Taste) -> list[dict[str, Any]
         elif beside:
             written.append(_written(Message(role="user", parts=beside), taste))
             beside = ()
-        # Of what the assistant only thought nothing is left to say.
-        if turn.role != "assistant" or any(isinstance(part, Text | ToolCall) for part in parts):
-            written.append(_written(Message(role=turn.role, parts=parts), taste))
+        said = Message(role=turn.role, parts=parts)
+        if turn.role != "assistant" or _says(said):
+            written.append(_written(said, taste))
+        if reasoning_back and any(isinstance(part, ToolCall) for part in parts):
+            # Even where there was none: it is the field that is missed.
+            thought = "".join(part.text for part in parts if isinstance(part, Reasoning))
+            written[-1]["reasoning_content"] = thought
     if beside:
         written.append(_written(Message(role="user", parts=beside), taste))
     return written
+
+
+def _says(message: Message) -> bool:
+    """Of what the assistant only thought nothing is left to say."""
+    return any(isinstance(part, Text | ToolCall) for part in message.parts)
 
 
 def _written(message: Message, taste: Taste) -> dict[str, Any]:

@@ -7,9 +7,10 @@ same to the user, and a test holds the two together.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+from appliance.dialects.fields import told
 
 SAID = frozenset(
     """model messages stream stream_options max_tokens max_completion_tokens stop temperature top_p top_k n tools
@@ -80,27 +81,23 @@ DEFAULTS: dict[str, Any] = {
 
 EFFORTS = frozenset("none minimal low medium high xhigh max".split())
 
-_NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
-UNNAMED = "unknown"
-"""Stands for a field whose name could not be told in a header."""
-
 
 def foreign(found: Mapping[str, Any]) -> list[str]:
     """The fields that matter and that only this dialect knows, in the order written."""
     return [key for key in found if key in FOREIGN and _says(found, key)]
 
 
-def unsaid(found: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields that get lost without harm, in the order written."""
-    lost = [
+def unsaid(found: Mapping[str, Any], lost: Collection[str] = ()) -> tuple[str, ...]:
+    """The fields that get lost without harm, in the order written. `lost`: those that could be said, but not with these
+    values."""
+    return told(
         key
         for key in found
-        if key not in SAID
+        if (key not in SAID or key in lost)
         and key not in FOREIGN
         and _says(found, key)
         and not (key in EFFORT_FIELDS and _names_an_effort(key, found[key]))
-    ]
-    return tuple(dict.fromkeys(key if _NAME.fullmatch(key) else UNNAMED for key in lost))
+    )
 
 
 def effort(found: Mapping[str, Any]) -> str | None:

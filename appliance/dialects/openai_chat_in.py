@@ -2,14 +2,14 @@
 
 Rules of this file:
 
-1. Reading is strict about what we act on and blind to the rest: an unknown field travels on in `raw` and `fields`.
+1. Reading is strict about the types of what we act on and blind to the rest: an unknown field travels on in `raw` and
+   `fields`. A value we cannot use is a doubt, and a cloud of this dialect gets to judge it.
 2. An explicit null is an absent field.
 3. What clouds of other dialects cannot be told is noted on the way: `foreign` is no mistake here, only there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
 
 from appliance.core.chat import (
@@ -30,7 +30,7 @@ from appliance.core.chat import (
     ToolResult,
 )
 from appliance.dialects import fields, openai_chat_fields
-from appliance.dialects.fields import at, refusal, wrong
+from appliance.dialects.fields import Seen, at, refusal, tellable, wrong
 
 NAME = "openai"
 
@@ -45,6 +45,7 @@ ROLES: dict[str, Role] = {
 # What a part of a type needs of the answerer. An unknown type needs itself, which nobody but the cloud offers.
 PART_NEEDS = {"image_url": "images", "input_audio": "audio", "audio": "audio", "file": "file"}
 SEEDS = 2**63
+CHOICES_AT_MOST = 128
 
 CHOICES: dict[str, Literal["auto", "none", "required"]] = {
     "auto": "auto",
@@ -52,14 +53,6 @@ CHOICES: dict[str, Literal["auto", "none", "required"]] = {
     "required": "required",
     "any": "required",  # Mistral's word
 }
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What was met on the way through a body."""
-
-    needs: set[str] = field(default_factory=set)
-    foreign: list[str] = field(default_factory=list)
 
 
 # --------------------------------------------------------------------------------------------------- reading
@@ -71,27 +64,28 @@ def parse(body: bytes, headers: Headers = ()) -> ChatRequest:
     model = fields.string(found, "model")
     if not model:
         raise refusal("model", "model is missing; name the model that should answer.")
-    seen = _Seen()
+    seen = Seen()
     messages = _messages(found, seen)
-    choices = fields.integer(found, "n", low=1, high=128) or 1
-    if choices > 1:
-        seen.needs.add("n")
+    choices = _choices(found, seen)
     tools = _tools(found, seen)
     choice = _choice(found, seen)
     form = _format(found, seen)
     _logprobs(found, seen)
     user = found.get("safety_identifier") or found.get("user")
     stream_options = fields.mapping(found, "stream_options") or {}
-    longest = fields.integer(found, "max_tokens", low=1)
+    longest = _limit(found, "max_tokens", seen)
+    newer = _limit(found, "max_completion_tokens", seen)
+    sampling = _sampling(found, seen)
+    stop = _stop(found, seen)
     return ChatRequest(
         dialect=NAME,
         model=model,
         messages=messages,
         stream=fields.flag(found, "stream") or False,
         include_usage=fields.flag(stream_options, "include_usage", "stream_options") or False,
-        max_tokens=fields.integer(found, "max_completion_tokens", low=1) or longest,
-        stop=_stop(found),
-        sampling=_sampling(found),
+        max_tokens=newer or longest,
+        stop=stop,
+        sampling=sampling,
         n=choices,
         tools=tools,
         tool_choice=choice,
@@ -101,26 +95,30 @@ def parse(body: bytes, headers: Headers = ()) -> ChatRequest:
         user=user if isinstance(user, str) and user else None,
         needs=frozenset(seen.needs),
         foreign=(*seen.foreign, *openai_chat_fields.foreign(found)),
-        unsaid=openai_chat_fields.unsaid(found),
+        unsaid=openai_chat_fields.unsaid(found, seen.lost),
+        doubts=tuple(seen.doubts),
         raw=body,
         fields=found,
         headers=headers,
     )
 
 
-def _messages(found: fields.Object, seen: _Seen) -> tuple[Message, ...]:
+def _messages(found: fields.Object, seen: Seen) -> tuple[Message, ...]:
     given = fields.objects(found, "messages")
     if not given:
         raise refusal("messages", "messages is missing or empty; send at least one message.")
     return tuple(_message(item, at("messages", index), seen) for index, item in enumerate(given))
 
 
-def _message(item: fields.Object, path: str, seen: _Seen) -> Message:
+def _message(item: fields.Object, path: str, seen: Seen) -> Message:
     named = fields.string(item, "role", path)
     role = ROLES.get(named or "")
     if role is None:
-        what = "is missing" if named is None else "is unknown"
-        raise refusal(at(path, "role"), f"{at(path, 'role')} {what}; it must be one of {', '.join(ROLES)}.")
+        known, where = f"it must be one of {', '.join(ROLES)}", at(path, "role")
+        if named is None:
+            raise refusal(where, f"{where} is missing; {known}.")
+        seen.unusable(where, f"is unknown; {known}", matters=True)
+        return Message(role="user", parts=_content(item, path, seen))
     parts = _content(item, path, seen)
     if role == "tool":
         if named == "function":
@@ -128,11 +126,11 @@ def _message(item: fields.Object, path: str, seen: _Seen) -> Message:
         # The old functions were answered by name, not by id.
         key = "name" if named == "function" else "tool_call_id"
         identity = fields.string(item, key, path)
-        if identity is None:
-            raise refusal(at(path, key), f"{at(path, key)} is missing; it says which call this is the result of.")
+        if identity is None:  # many local servers do without
+            seen.unusable(at(path, key), "is missing; it says which call this is the result of", matters=True)
         text = "".join(part.text for part in parts if isinstance(part, Text))
         others = tuple(part for part in parts if not isinstance(part, Text))
-        return Message(role=role, parts=(ToolResult(id=identity, text=text), *others))
+        return Message(role=role, parts=(ToolResult(id=identity or "", text=text), *others))
     if role == "assistant":
         thought = fields.string(item, "reasoning_content", path)
         refused = fields.string(item, "refusal", path)
@@ -141,11 +139,11 @@ def _message(item: fields.Object, path: str, seen: _Seen) -> Message:
         said = (*parts, Text(refused)) if refused else parts
         parts = (*((Reasoning(thought),) if thought else ()), *said, *_calls(item, path, seen))
     elif item.get("content") is None:
-        raise refusal(at(path, "content"), f"{at(path, 'content')} is missing; send a string or a list of parts.")
+        seen.doubt(at(path, "content"), "is missing; send a string or a list of parts")
     return Message(role=role, parts=parts)
 
 
-def _content(item: fields.Object, path: str, seen: _Seen) -> tuple[Part, ...]:
+def _content(item: fields.Object, path: str, seen: Seen) -> tuple[Part, ...]:
     content, path = item.get("content"), at(path, "content")
     if content is None:
         return ()
@@ -156,11 +154,16 @@ def _content(item: fields.Object, path: str, seen: _Seen) -> tuple[Part, ...]:
     parts: list[Part] = []
     for index, part in enumerate(content):
         where = at(path, index)
+        if isinstance(part, str):  # vLLM takes that
+            parts.append(Text(part))
+            continue
         if not isinstance(part, dict):
             raise wrong(where, "an object", part)
         named = fields.string(part, "type", where)
-        if named is None:
-            raise refusal(at(where, "type"), f"{at(where, 'type')} is missing; it says what kind of part this is.")
+        if named is None:  # and that
+            seen.unusable(at(where, "type"), "is missing; it says what kind of part this is", matters=True)
+            parts.append(Foreign(fields.UNNAMED))
+            continue
         if named in ("text", "refusal"):
             text = fields.string(part, named, where)
             if text is None:
@@ -169,11 +172,11 @@ def _content(item: fields.Object, path: str, seen: _Seen) -> tuple[Part, ...]:
                 )
             parts.append(Text(text))
             continue
-        seen.needs.add(PART_NEEDS.get(named, named))
+        seen.needs.add(PART_NEEDS.get(named) or tellable(named))
         if named == "image_url":
             parts.append(_image(part, where))
         else:
-            parts.append(Foreign(named))
+            parts.append(Foreign(tellable(named)))
             seen.foreign.append(where)
     return tuple(parts)
 
@@ -188,7 +191,7 @@ def _image(part: fields.Object, path: str) -> Image:
     return Image(url)
 
 
-def _calls(item: fields.Object, path: str, seen: _Seen) -> tuple[ToolCall, ...]:
+def _calls(item: fields.Object, path: str, seen: Seen) -> tuple[ToolCall, ...]:
     calls = []
     for index, call in enumerate(fields.objects(item, "tool_calls", path)):
         where = at(at(path, "tool_calls"), index)
@@ -208,10 +211,31 @@ def _call(identity: str, body: fields.Object, text: str, path: str) -> ToolCall:
     name = fields.string(body, "name", path)
     if not name:
         raise refusal(at(path, "name"), f"{at(path, 'name')} is missing; it says which tool was called.")
-    return ToolCall(id=identity, name=name, arguments=fields.string(body, text, path) or "")
+    said = body.get(text)
+    # An object instead of its text is not OpenAI's shape, but llama.cpp accepts it.
+    arguments = fields.text_of(said) if isinstance(said, dict) else fields.string(body, text, path) or ""
+    return ToolCall(id=identity, name=name, arguments=arguments)
 
 
-def _stop(found: fields.Object) -> tuple[str, ...]:
+def _choices(found: fields.Object, seen: Seen) -> int:
+    """How many answers; of more than there can be, as many as there can be."""
+    given = fields.integer(found, "n", seen, low=1, high=CHOICES_AT_MOST, matters=True)
+    if given is None:
+        given = CHOICES_AT_MOST if (found.get("n") or 0) > CHOICES_AT_MOST else 1
+    if given > 1:
+        seen.needs.add("n")
+    return given
+
+
+def _limit(found: fields.Object, key: str, seen: Seen) -> int | None:
+    """How long the answer may be. LM Studio, llama.cpp and others write "without limit" as -1 or 0."""
+    value = found.get(key)
+    if not isinstance(value, bool) and value in (0, -1):
+        return None
+    return fields.integer(found, key, seen, low=1, matters=True)
+
+
+def _stop(found: fields.Object, seen: Seen) -> tuple[str, ...]:
     given = found.get("stop")
     if given is None:
         return ()
@@ -220,40 +244,46 @@ def _stop(found: fields.Object) -> tuple[str, ...]:
         path = at("stop", index) if isinstance(given, list) else "stop"
         if not isinstance(text, str):
             raise wrong(path, "a string" if isinstance(given, list) else "a string or a list of strings", text)
-        if not text:
-            raise refusal(path, f"{path} is an empty string; leave it out or give the text to stop at.")
-    return tuple(listed)
+        if not text:  # nothing to stop at: nothing is lost
+            seen.doubt(path, "is an empty string; leave it out or give the text to stop at")
+    return tuple(text for text in listed if text)
 
 
-def _sampling(found: fields.Object) -> Sampling:
-    repeat = fields.number(found, "repeat_penalty", low=0)
+def _sampling(found: fields.Object, seen: Seen) -> Sampling:
+    repeat = fields.number(found, "repeat_penalty", seen, low=0)
+    # OpenRouter and vLLM write it out.
+    written_out = fields.number(found, "repetition_penalty", seen, low=0)
     return Sampling(
-        temperature=fields.number(found, "temperature", low=0, high=2),
-        top_k=fields.integer(found, "top_k", low=-1),
-        top_p=fields.number(found, "top_p", low=0, high=1),
-        min_p=fields.number(found, "min_p", low=0, high=1),
-        frequency_penalty=fields.number(found, "frequency_penalty", low=-2, high=2),
-        presence_penalty=fields.number(found, "presence_penalty", low=-2, high=2),
-        # OpenRouter and vLLM write it out.
-        repeat_penalty=fields.number(found, "repetition_penalty", low=0) if repeat is None else repeat,
-        seed=fields.integer(found, "seed", low=-SEEDS, high=SEEDS - 1),
-        logit_bias=_biases(found),
+        temperature=fields.number(found, "temperature", seen, low=0, high=2),
+        top_k=fields.integer(found, "top_k", seen, low=-1),
+        top_p=fields.number(found, "top_p", seen, low=0, high=1),
+        min_p=fields.number(found, "min_p", seen, low=0, high=1),
+        frequency_penalty=fields.number(found, "frequency_penalty", seen, low=-2, high=2),
+        presence_penalty=fields.number(found, "presence_penalty", seen, low=-2, high=2),
+        repeat_penalty=written_out if repeat is None else repeat,
+        seed=fields.integer(found, "seed", seen, low=-SEEDS, high=SEEDS - 1),
+        logit_bias=_biases(found, seen),
     )
 
 
-def _biases(found: fields.Object) -> tuple[tuple[int, float], ...]:
+def _biases(found: fields.Object, seen: Seen) -> tuple[tuple[int, float], ...]:
+    if isinstance(found.get("logit_bias"), list):  # llama.cpp takes a list of pairs too, and words for ids
+        seen.unusable("logit_bias", "must be an object, not a list", matters=True)
+        return ()
     given = fields.mapping(found, "logit_bias") or {}
     biases = []
     for token in given:
         if not (token.isascii() and token.isdigit() and len(token) < 10):
-            raise refusal("logit_bias", 'logit_bias has a key that is not a token id; keys are ids such as "1234".')
-        bias = fields.number(given, token, "logit_bias", low=-100, high=100)
+            flaw = 'has a key that is not a token id; keys are ids such as "1234"'
+            seen.unusable("logit_bias", flaw, matters=True)
+            return ()
+        bias = fields.number(given, token, seen, "logit_bias", low=-100, high=100, matters=True)
         if bias is not None:
             biases.append((int(token), bias))
     return tuple(biases)
 
 
-def _tools(found: fields.Object, seen: _Seen) -> tuple[Tool, ...]:
+def _tools(found: fields.Object, seen: Seen) -> tuple[Tool, ...]:
     tools = []
     for index, tool in enumerate(fields.objects(found, "tools")):
         path = at("tools", index)
@@ -283,7 +313,7 @@ def _tools(found: fields.Object, seen: _Seen) -> tuple[Tool, ...]:
     return tuple(tools)
 
 
-def _choice(found: fields.Object, seen: _Seen) -> ToolChoice | None:
+def _choice(found: fields.Object, seen: Seen) -> ToolChoice | None:
     given = found.get("tool_choice")
     if given is None:
         return None
@@ -301,7 +331,7 @@ def _choice(found: fields.Object, seen: _Seen) -> ToolChoice | None:
     return None
 
 
-def _format(found: fields.Object, seen: _Seen) -> JsonFormat | None:
+def _format(found: fields.Object, seen: Seen) -> JsonFormat | None:
     wanted = fields.mapping(found, "response_format") or {}
     named = fields.string(wanted, "type", "response_format")
     if named in (None, "text"):
@@ -321,11 +351,13 @@ def _format(found: fields.Object, seen: _Seen) -> JsonFormat | None:
     return None
 
 
-def _logprobs(found: fields.Object, seen: _Seen) -> None:
+def _logprobs(found: fields.Object, seen: Seen) -> None:
     logprobs = found.get("logprobs")
-    if logprobs is not None and not isinstance(logprobs, bool):
+    if isinstance(logprobs, int) and not isinstance(logprobs, bool):  # Together counts them here
+        seen.doubt("logprobs", "must be true or false, not a number")
+    elif logprobs is not None and not isinstance(logprobs, bool):
         raise wrong("logprobs", "true or false", logprobs)
-    if logprobs or fields.integer(found, "top_logprobs", low=0):
+    if logprobs or fields.integer(found, "top_logprobs", seen, low=0, matters=True):
         seen.needs.add("logprobs")
     if "audio" in (fields.sequence(found, "modalities") or []):
         seen.needs.add("audio")

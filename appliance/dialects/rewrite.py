@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
+
+_KEY = re.compile(rb'"model"[ \t\n\r]*:[ \t\n\r]*')
+# Some letter of the key's name as an escape: the key could stand there and not be seen.
+_HIDDEN = re.compile(rb"\\u00(?:6[cdfCDF45])")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 def with_model(raw: bytes, model: str) -> bytes:
-    """`raw`, a JSON object, with another value for the top-level key "model", and every other byte as it was."""
-    text = raw.decode()
+    """`raw`, a JSON object with a top-level key "model", with another value for it and every other byte as it was.
+
+    A conversation is long and was read once already. If something that looks like the key stands in it only once, that
+    must be the key; only if there is doubt (a tool has an argument of that name) is the text walked through again.
+    """
     value = json.dumps(model)
+    keys = [found.end() for found, _ in zip(_KEY.finditer(raw), range(2), strict=False)]
+    if len(keys) == 1 and not _HIDDEN.search(raw) and (old := _STRING.match(raw, keys[0])):
+        return raw[: keys[0]] + value.encode() + raw[old.end() :]
+    text = raw.decode()
     pieces = []
     done = 0
     for start, end in _values(text, "model"):

@@ -159,6 +159,15 @@ async def _no_finish(exchange: Exchange) -> None:
     await exchange.end()
 
 
+async def _done_too_early(exchange: Exchange) -> None:
+    if not exchange.asked.streams:
+        await _no_finish(exchange)
+        return
+    await exchange.begin()
+    await exchange.event(b"[DONE]")
+    await exchange.end()
+
+
 async def _stall(exchange: Exchange) -> None:
     await _half_way(exchange)
     await exchange.silence()
@@ -285,6 +294,9 @@ _FAULTS = (
     CloudFault("cut-reset", "a reset in mid-answer", _cut_reset, "continued", "box", Fault.BROKEN),
     CloudFault("cut-close", "the connection closes in mid-answer", _cut_close, "continued", "box", Fault.BROKEN),
     CloudFault("no-finish", "a clean end without a finish_reason", _no_finish, "continued", "box", Fault.BROKEN),
+    CloudFault(
+        "done-too-early", "[DONE] and a clean end in mid-answer", _done_too_early, "continued", "box", Fault.BROKEN
+    ),
     CloudFault("stall", "silence in mid-answer", _stall, "continued", "box", Fault.SILENT),
     CloudFault("late-pings", "signs of life and no further word", _late_pings, "continued", "box", Fault.SILENT),
     CloudFault("half-event", "a reset inside an event", _half_event, "continued", "box", Fault.BROKEN),

@@ -24,7 +24,7 @@ import uvicorn
 
 from appliance.appliance import Appliance
 from appliance.config import Config, ServerConfig, TimeoutConfig, UpstreamConfig
-from appliance.core.chat import BackendError
+from appliance.core.chat import BackendError, Fault
 from appliance.core.route import Offer
 from appliance.drills.application import ask
 from appliance.drills.cloud import FailingCloud
@@ -39,6 +39,7 @@ HANDFUL = ("refused", "black-hole", "server-error", "wrong-key", "bad-request", 
 
 MAX_TOKENS = 24
 UNKNOWN_SPEED = 5.0  # tokens per second, of a model that did not say
+CREDENTIAL = {"authorization": "Bearer of-the-rehearsal"}
 QUESTION = "Write one sentence about a lighthouse."
 WAIT = 1.0  # seconds that a silent cloud is given in a rehearsal
 LONGEST_WAIT = 30.0
@@ -107,7 +108,8 @@ async def rehearse(
                 for api, model_asked in named.items():
                     for stream in (True, False):
                         body = _question(model_asked, stream=stream)
-                        rehearsals.append(await _one(appliance, client, fault, clouds, body, api=api))
+                        expected = _as_the_caller_hears(fault, upstreams, api)
+                        rehearsals.append(await _one(appliance, client, expected, clouds, body, api=api))
     return Report(
         model=model.name,
         clouds=tuple(upstream.name for upstream in upstreams),
@@ -129,7 +131,7 @@ async def _one(
     appliance.reset(None)
     before = [len(cloud.exchanges) for cloud in clouds]
     stream = body["stream"]
-    heard = await ask(client, body, api=api)
+    heard = await ask(client, body, api=api, headers=CREDENTIAL)
     exchanges = [exchange for cloud, count in zip(clouds, before, strict=True) for exchange in cloud.exchanges[count:]]
     return Rehearsal(
         fault=fault,
@@ -138,6 +140,14 @@ async def _one(
         cloud_characters=sum(len(exchange.text) for exchange in exchanges),
         complaints=judge(fault, heard, exchanges, stream=stream),
     )
+
+
+def _as_the_caller_hears(fault: CloudFault, upstreams: Sequence[UpstreamConfig], api: str) -> CloudFault:
+    """A key that the cloud refuses is the caller's affair where it is the caller's own."""
+    first = next(upstream for upstream in upstreams if upstream.api == api)
+    if not first.client_key or fault.name != "wrong-key":
+        return fault
+    return replace(fault, streamed="caller", whole="caller", reason=Fault.REQUEST)
 
 
 def _question(model: str, *, stream: bool) -> dict[str, Any]:
@@ -188,7 +198,6 @@ def _in_place_of(upstream: UpstreamConfig, cloud: FailingCloud) -> UpstreamConfi
         upstream,
         base_url=cloud.base_url,
         key=None,
-        client_key=False,
         headers=(),
         proxy=None,
         ca=None,

@@ -146,9 +146,10 @@ def _announce(appliance: Appliance, listener: socket.socket) -> None:
     shown = f"[{host}]" if ":" in host else host
     _say(f"appliance {__version__}")
     _say(f"OpenAI   http://{shown}:{port}/v1")
+    _say(f"Anthropic http://{shown}:{port}")
     _say(f"status   http://{shown}:{port}/appliance/status   (or: appliance status)")
     for upstream in appliance.config.upstreams:
-        key = "with key" if upstream.key else "no key"
+        key = "the caller's key" if upstream.client_key else "with key" if upstream.key else "no key"
         _say(f"cloud    {upstream.name}  {upstream.api}  {upstream.base_url}  {', '.join(upstream.models)}  {key}")
     if not appliance.config.upstreams:
         _say("cloud    none configured; the box answers everything itself")

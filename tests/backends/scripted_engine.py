@@ -96,6 +96,8 @@ def count(frame):
         os.kill(os.getpid(), signal.SIGKILL)
     elif asked == "refuse":
         say({"op": "error", "id": id, "fault": "request", "message": "No.", "param": "messages"})
+    elif asked == "malformed":
+        say({"op": "counted", "id": id})
     elif asked != "wait":
         say({"op": "counted", "id": id, "tokens": len(asked)})
 

@@ -54,6 +54,7 @@ FINISH: Frame = {
 }  # fmt: skip
 STARTED = Started(id="", model="starter", created=0)
 READ = Usage(prompt_tokens=9, completion_tokens=0)
+USED = Usage(prompt_tokens=9, completion_tokens=2, cached_tokens=4)
 
 
 class Scripted:
@@ -84,7 +85,7 @@ async def test_frames_become_events_batch_by_batch() -> None:
     assert await answer(Scripted([begun()], text, [FINISH]), asked()) == [
         [STARTED, READ],
         [TextDelta(text="Hel"), TextDelta(text="lo")],
-        [Finish(reason="stop"), Usage(prompt_tokens=9, completion_tokens=2, cached_tokens=4)],
+        [Finish(reason="stop"), USED],
     ]
 
 
@@ -172,7 +173,7 @@ async def test_closing_the_answer_closes_the_engines() -> None:
 
 def test_a_request_is_told_with_everything_that_matters() -> None:
     request = asked(
-        said("system", Text("Be "), Text("kind.")),
+        said("system", Text("Be"), Text("kind.")),
         said("user", Text("Hi")),
         max_tokens=5,
         stop=("END",),
@@ -181,7 +182,7 @@ def test_a_request_is_told_with_everything_that_matters() -> None:
         committed=said("assistant", Reasoning("hm"), Text("Hel")),
     )
     assert job(request) == {
-        "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
+        "messages": [{"role": "system", "content": "Be\nkind."}, {"role": "user", "content": "Hi"}],
         "committed": "Hel",
         "prefill": 0,
         "first": True,
@@ -202,6 +203,35 @@ def test_tools_are_told_as_text_and_reasoning_is_left_out() -> None:
         'I look it up.\n[Called the tool weather with {"city":"Paris"}]',
         "[The tool answered: sunny]",
     ]
+
+
+@pytest.mark.parametrize("role", ["user", "system"])
+def test_the_parts_of_what_somebody_says_stand_on_lines_of_their_own(role: Role) -> None:
+    request = asked(said(role, Text("<reminder>"), Text("Next?"), Image("data:..."), Text("And why?")))
+    assert job(request)["messages"][0]["content"] == f"<reminder>\nNext?\n{UNSEEN_IMAGE}\nAnd why?"
+
+
+HIDDEN = Foreign("redacted_thinking")
+CALL = ToolCall(id="1", name="f", arguments="{}")
+
+
+@pytest.mark.parametrize("thought", [Reasoning("hm"), HIDDEN])
+@pytest.mark.parametrize(
+    ("parts", "read"),
+    [
+        ((Text("a"), Text("b")), "ab"),
+        ((Text("a"), CALL, Text("b"), Text("c")), "a\n[Called the tool f with {}]\nbc"),
+        ((), ""),
+    ],
+)
+async def test_earlier_thinking_changes_nothing_that_is_read(thought: Part, parts: tuple[Part, ...], read: str) -> None:
+    for at in range(len(parts) + 1):
+        engine = Scripted([begun(), FINISH])
+        request = asked(said("assistant", *parts[:at], thought, *parts[at:]), said("user", Text("z")))
+        assert await answer(engine, request) == [[STARTED, READ, Finish(reason="stop"), USED]], (
+            "nothing is done less well"
+        )
+        assert engine.jobs[0]["messages"][0] == {"role": "assistant", "content": read}
 
 
 def test_a_tool_that_failed_is_told_as_such() -> None:
@@ -236,6 +266,20 @@ def test_an_anthropic_clients_half_answer_is_gone_on_with(committed: str | None,
     told = job(replace(asked(*HALF, committed=begun), dialect="anthropic"))
     assert told["messages"] == [{"role": "user", "content": "Hi"}]
     assert (told["committed"], told["prefill"], told["first"]) == (whole, 7, first)
+
+
+@pytest.mark.parametrize("thought", [Reasoning("hm"), HIDDEN])
+@pytest.mark.parametrize(
+    ("committed", "whole"), [(None, "Well, I"), ((Text(" th"), Reasoning("so"), Text("ink")), "Well, I think")]
+)
+def test_what_an_anthropic_client_lets_it_think_before_its_half_answer_is_no_part_of_it(
+    thought: Part, committed: tuple[Part, ...] | None, whole: str
+) -> None:
+    begun = None if committed is None else said("assistant", *committed)
+    last = said("assistant", thought, Text("Well, "), thought, Text("I"))
+    told = job(replace(asked(HALF[0], last, committed=begun), dialect="anthropic"))
+    assert told["messages"] == [{"role": "user", "content": "Hi"}]
+    assert (told["committed"], told["prefill"]) == (whole, 7)
 
 
 def test_only_text_is_gone_on_with_and_only_in_that_dialect() -> None:

@@ -61,11 +61,12 @@ def test_a_limit_that_was_written_holds_for_thinking_too():
 
 
 def test_half_an_answer_that_a_second_cloud_read_counts_as_output():
-    relay, _ = begin(CLAUDE, OPENAI, BOX)
-    relay.receive([START, Usage(prompt_tokens=100, completion_tokens=1), A], 1.0)
-    relay.fail(broke(), 2.0)
+    relay, _ = begin(CLAUDE, OPENAI, BOX, request=ask(max_tokens=50))
+    relay.receive([START, Usage(prompt_tokens=100, completion_tokens=1), TextDelta(text="x" * 80)], 1.0)
+    (*_, call) = relay.fail(broke(), 2.0)
+    assert call.request.max_tokens == 30
     ended = relay.receive([A, ENDED, Usage(prompt_tokens=140, completion_tokens=9)], 3.0)
-    assert sent(ended)[-1] == Usage(prompt_tokens=140, completion_tokens=49)
+    assert sent(ended)[-1] == Usage(prompt_tokens=120, completion_tokens=29)
 
 
 def test_the_box_counts_what_it_was_given_by_itself():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from appliance.core.chat import (
     Wire,
 )
 from appliance.core.seams import Dialect
+from appliance.dialects import anthropic_blocks
 from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.anthropic_in import UNSIGNED
 from tests.dialects.anthropic_cloud import (
@@ -142,6 +144,10 @@ def test_an_end_mark_without_a_reason_is_not_given_twice() -> None:
     client = encoder()
     stream = wire([BEGUN, *text(0, "a"), {"type": "message_stop"}])
     assert client.encode(ANTHROPIC.decoder().feed(stream)) + client.close() == stream
+    # Before that end the decoder tells the arguments that stood in the start, and they carry its bytes.
+    client, head = encoder(), {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}
+    stream = wire([BEGUN, *block(0, head, stopped=False), {"type": "message_stop"}])
+    assert client.encode(ANTHROPIC.decoder().feed(stream)) + client.close() == stream
 
 
 def test_a_whole_answer_of_a_cloud_is_given_back_byte_for_byte() -> None:
@@ -249,6 +255,35 @@ def test_calls_whose_pieces_come_in_turn_are_sorted_out() -> None:
         ("text", ""),
     ]
     assert found.blocks[2].text == "t"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ['{}', '{"a": {"b": ["}", "{"]}}', r'{"\"}": "\\", "\\\"}": "{"}', '{"a": [{}, "\\u007d"]}'],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1, 2, 3, 99])
+def test_what_waits_behind_a_call_comes_with_the_last_piece_of_its_json(arguments: str, size: int) -> None:
+    client = encoder()
+    client.encode([STARTED, *call(0, "a"), TextDelta(text="next")])
+    pieces = [arguments[at : at + size] for at in range(0, len(arguments), size)]
+    told = [b"next" in client.encode([ToolCallDelta(index=0, arguments=piece)]) for piece in pieces]
+    assert told == [False] * (len(pieces) - 1) + [True]
+
+
+def test_arguments_are_looked_at_once_however_long_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = 0
+
+    class Counting:
+        def finditer(self, text: str) -> Iterator[re.Match[str]]:
+            nonlocal looked_at
+            looked_at += len(text)
+            return marks.finditer(text)
+
+    marks = anthropic_blocks._MARKS
+    monkeypatch.setattr(anthropic_blocks, "_MARKS", Counting())
+    given = [*call(0, "a", '{"a":"'), *call(1, "b"), *[ToolCallDelta(index=0, arguments="b}") for _ in range(99)]]
+    streamed([STARTED, *given, Finish(reason="length")])
+    assert 0 < looked_at <= 2 * (6 + 2 * 99)  # it is streamed twice
 
 
 def test_a_call_that_never_completes_holds_the_others_back_only_to_the_end() -> None:

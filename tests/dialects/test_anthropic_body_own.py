@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from appliance.core.chat import ChatRequest, Message, Reasoning, Text
 from appliance.dialects.anthropic_body import UNSIGNED, count_body, render
 from appliance.dialects.anthropic_in import parse, parse_count
+from appliance.dialects.fields import told
 
 
 def own(**body: Any) -> tuple[bytes, ChatRequest]:
@@ -36,7 +37,7 @@ def test_fields_nobody_knows_pass_untouched(unknown: dict[str, Any]) -> None:
     raw, request = own(**unknown)
     assert render(request, "big") == raw
     assert render(request, "other") == raw.replace(b'"big"', b'"other"', 1)
-    assert request.unsaid == tuple(unknown)
+    assert request.unsaid == told(unknown)
 
 
 def test_only_what_moved_away_is_changed() -> None:

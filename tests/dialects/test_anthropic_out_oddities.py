@@ -66,7 +66,6 @@ def test_every_reason_to_stop_has_a_word(reason: str, meant: Any) -> None:
         b"event: ping\n\n",
         b'event: ping\ndata: {"type": "ping"}\n\n',
         b"event: ping\ndata: {}\n\n",
-        b"data: [DONE]\n\n",
         b"data:\n\n",
         b"id: 7\n\n",
         said("never_heard_of_it", anything=[1]),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
+
+import pytest
+from anthropic.types import ContentBlock, ServerToolUseBlock
+from pydantic import TypeAdapter
 
 from appliance.core.chat import (
     Event,
@@ -83,7 +87,38 @@ def test_half_a_block_nobody_knows_is_closed_and_text_goes_on_behind_it() -> Non
     odd = {"type": "new_delta", "x": "message_stop"}  # the name of the end mark is no end
     first = decoded(BEGUN, *text(0, "a"), *block(1, server, odd, stopped=False))
     found = taken(first, [TextDelta(text="b"), STOP], known=False)
-    assert [one.kind for one in found.blocks] == ["text", "server_tool_use", "text"]
+    assert [one.kind for one in found.blocks] == ["text", "server_tool_use", "web_search_tool_result", "text"]
+
+
+SERVER_TOOLS = [name for name in get_args(ServerToolUseBlock.model_fields["name"].annotation)]
+
+
+@pytest.mark.parametrize("name", SERVER_TOOLS)
+def test_a_clouds_own_tool_that_it_did_not_live_to_answer_for_was_not_available(name: str) -> None:
+    server = {"type": "server_tool_use", "id": "s2", "name": name, "input": {}}
+    first = [*block(0, {**server, "id": "s1"}), *block(1, server)]
+    answered = block(2, {"type": "x_result", "tool_use_id": "s1", "content": []}, stopped=False)
+    found = taken(decoded(BEGUN, *first, *answered), [TextDelta(text="b"), STOP], known=False)
+    result = found.blocks[3].head
+    assert (result["tool_use_id"], [one.kind for one in found.blocks[4:]]) == ("s2", ["text"])
+    TypeAdapter(ContentBlock).validate_python(result, strict=True)
+    assert result["content"]["error_code"] == "unavailable"
+
+
+def test_a_second_clouds_own_tools_are_answered_for_too_and_each_once() -> None:
+    server = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    client = encoder()
+    out = client.encode(decoded(BEGUN, *text(0, "a")))
+    out += client.encode([TAKEOVER, *later(*text(0, "b"), *block(1, server, stopped=False))])
+    out += client.encode([TAKEOVER, TextDelta(text="c"), TAKEOVER, TextDelta(text="d"), STOP]) + client.close()
+    kinds = [one.kind for one in read(out, known=False).blocks]
+    assert kinds == ["text", "text", "server_tool_use", "web_search_tool_result", "text"]
+
+
+def test_a_tool_that_nobody_here_knows_stays_without_a_result() -> None:
+    server = {"type": "server_tool_use", "id": "s", "name": "fortune_teller", "input": {}}
+    found = taken(decoded(BEGUN, *block(0, server)), [TextDelta(text="b"), STOP], known=False)
+    assert [one.kind for one in found.blocks] == ["server_tool_use", "text"]
 
 
 def test_half_a_call_goes_on_in_its_block() -> None:

@@ -24,13 +24,6 @@ def test_the_time_to_wait_is_in_seconds(headers: Headers, seconds: float | None)
     assert complaints.retry_after(headers) == seconds
 
 
-def test_whatever_was_provided_is_masked() -> None:
-    assert complaints.masked("Incorrect API key provided: hunter2. Bearer abc") == (
-        "Incorrect API key provided: *** Bearer ***"
-    )
-    assert complaints.masked("organization_spend_limit_exceeded") == "organization_spend_limit_exceeded"
-
-
 def test_the_code_in_the_details_is_the_code() -> None:
     found = {"error": {"type": "a", "code": 400, "details": {"error_code": "File_Expired"}}}
     complaint = complaints.read(found)

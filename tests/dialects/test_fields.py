@@ -9,6 +9,7 @@ import pytest
 
 from appliance.core.chat import BackendError, Fault
 from appliance.dialects import fields
+from appliance.dialects.fields import Seen
 
 
 def said(read: Callable[[], object]) -> tuple[str, str | None]:
@@ -27,15 +28,22 @@ def said(read: Callable[[], object]) -> tuple[str, str | None]:
         (fields.flag, "yes", "a.b must be true or false, not a string."),
         (fields.mapping, [], "a.b must be an object, not a list."),
         (fields.sequence, {}, "a.b must be a list, not an object."),
-        (fields.number, True, "a.b must be a number, not true or false."),
-        (fields.number, float("inf"), "a.b is too large a number."),
-        (fields.number, 10**400, "a.b is too large a number."),
-        (fields.integer, "1", "a.b must be a whole number, not a string."),
-        (fields.integer, 1.5, "a.b must be a whole number, not a fraction."),
     ],
 )
 def test_a_wrong_type_is_said_with_its_path(read: Callable[..., object], value: Any, sentence: str) -> None:
     assert said(lambda: read({"b": value}, "b", "a")) == (sentence, "a.b")
+
+
+def test_what_is_no_number_is_said_with_its_path() -> None:
+    owner = {"b": True, "c": "1"}
+    assert said(lambda: fields.number(owner, "b", Seen(), "a")) == (
+        "a.b must be a number, not true or false.",
+        "a.b",
+    )
+    assert said(lambda: fields.integer(owner, "c", Seen(), "a")) == (
+        "a.c must be a whole number, not a string.",
+        "a.c",
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,19 +53,37 @@ def test_a_wrong_type_is_said_with_its_path(read: Callable[..., object], value: 
         (-1, 0, 2, "t must be 0 to 2."),
         (0, 1, None, "t must be at least 1."),
         (9, None, 5, "t must be at most 5."),
+        (float("inf"), 0, None, "t is too large a number."),
+        (-(10**400), None, None, "t is too large a number."),
     ],
 )
-def test_a_wrong_size_is_said_with_its_limits(value: int, low: int, high: int, sentence: str) -> None:
-    assert said(lambda: fields.number({"t": value}, "t", low=low, high=high)) == (sentence, "t")
-    assert said(lambda: fields.integer({"t": value}, "t", low=low, high=high)) == (sentence, "t")
+@pytest.mark.parametrize("read", [fields.number, fields.integer])
+def test_a_wrong_size_is_a_doubt_that_names_the_limits(
+    read: Callable[..., object], value: float, low: int, high: int, sentence: str
+) -> None:
+    seen = Seen()
+    assert read({"t": value}, "t", seen, low=low, high=high) is None
+    assert (seen.doubts, seen.lost, seen.foreign) == ([("t", sentence)], {"t"}, [])
+
+
+def test_a_fraction_where_a_whole_number_belongs_is_a_doubt() -> None:
+    seen = Seen()
+    assert fields.integer({"b": 1.5}, "b", seen, "a", matters=True) is None
+    assert seen.doubts == [("a.b", "a.b must be a whole number, not a fraction.")]
+    assert (seen.lost, seen.foreign) == (set(), ["a.b"])
 
 
 def test_limits_are_inside_and_null_is_absent() -> None:
-    assert fields.number({"t": 2}, "t", low=0, high=2) == 2.0
-    assert fields.integer({"t": 7.0}, "t", low=7, high=7) == 7
-    for read in (fields.string, fields.flag, fields.mapping, fields.sequence, fields.number, fields.integer):
-        assert read({"t": None}, "t") is None
-        assert read({}, "t") is None
+    seen = Seen()
+    assert fields.number({"t": 2}, "t", seen, low=0, high=2) == 2.0
+    assert fields.integer({"t": 7.0}, "t", seen, low=7, high=7) == 7
+    for read in (fields.number, fields.integer):
+        assert read({"t": None}, "t", seen) is None
+        assert read({}, "t", seen) is None
+    assert seen == Seen()
+    for read_type in (fields.string, fields.flag, fields.mapping, fields.sequence):
+        assert read_type({"t": None}, "t") is None
+        assert read_type({}, "t") is None
     assert fields.objects({}, "t") == []
 
 
@@ -95,3 +121,4 @@ def test_of_a_repeated_key_the_last_counts() -> None:
 def test_json_is_written_as_readable_text_and_half_a_pair_as_an_escape() -> None:
     assert fields.compact({"a": "é"}) == '{"a":"é"}'.encode()
     assert fields.compact({"a": "\ud83d"}) == b'{"a":"\\ud83d"}'
+    assert fields.text_of({"a": "\ud83d", "b": "é"}) == '{"a":"\\ud83d","b":"\\u00e9"}'

@@ -76,6 +76,12 @@ def test_a_prefilling_cloud_is_sent_what_the_client_already_has() -> None:
     }
 
 
+def test_a_prefilling_cloud_is_not_sent_a_turn_of_mere_thought() -> None:
+    request = asked(extra=1).continuing(Message(role="assistant", parts=(Reasoning("hm"),)))
+    assert OPENAI.render(request, "gpt-4o") is request.raw
+    assert json.loads(OPENAI.render(replace(request, max_tokens=40), "b"))["messages"] == [HI]
+
+
 def test_a_request_that_is_asked_in_another_way_is_written_anew() -> None:
     request = asked(stream=True, stream_options={"include_usage": True}, extra=1)
     body = json.loads(OPENAI.render(replace(request, stream=False), "gpt-4o"))
@@ -207,6 +213,23 @@ def test_a_turn_of_mere_thought_is_not_said_again() -> None:
     thought = Message(role="assistant", parts=(Reasoning("hm"), Foreign("redacted_thinking")))
     assert said(Message(role="user", parts=(Text("hi"),)), thought) == [HI]
     assert said(Message(role="user", parts=())) == [{"role": "user", "content": ""}]
+
+
+def test_a_model_that_wants_its_reasoning_back_gets_it_with_the_calls_it_led_to() -> None:
+    call = ToolCall(id="c", name="f", arguments="{}")
+    request = theirs(
+        Message(role="assistant", parts=(Reasoning("I must "), Reasoning("look."), Text("Let me see."), call)),
+        Message(role="tool", parts=(ToolResult(id="c", text="42"),)),
+        Message(role="assistant", parts=(replace(call, id="d"),)),
+        Message(role="tool", parts=(ToolResult(id="d", text="43"),)),
+        Message(role="assistant", parts=(Reasoning("So."), Text("42"))),
+        Message(role="assistant", parts=(Reasoning("hm"),)),
+    )
+    quirks = Quirks(reasoning_back=("thinker-*",))
+    back = [message.get("reasoning_content") for message in built(request, "thinker-2", quirks)["messages"]]
+    # The field is missed even where nothing was thought; without calls it is not.
+    assert back == ["I must look.", None, "", None, None]
+    assert "reasoning_content" not in json.dumps(built(request, "talker-2", quirks))
 
 
 def test_ids_fit_the_cloud_and_a_result_still_finds_its_call() -> None:

@@ -154,6 +154,44 @@ def test_an_error_in_the_place_of_a_chunk_comes_after_the_events_before_it() -> 
     assert error == "broken: The cloud answered with something that is no answer: server_error."
 
 
+@pytest.mark.parametrize("reason", ["insufficient_system_resource", "network_error", "abort", "aborted"])
+def test_a_reason_that_says_the_answer_died_is_no_end(reason: str) -> None:
+    events, error = outcome([chunk({"content": "a"}), chunk({}, reason)])
+    assert (bare(events), error) == (
+        [STARTED, TextDelta(text="a")],
+        "broken: The cloud sent a finish_reason that says the answer died.",
+    )
+
+
+def test_an_end_is_one_only_if_it_has_a_reason() -> None:
+    words = [chunk({"content": piece}, "") for piece in "ab"]
+    assert bare(decoded(*words, chunk({}, "stop"))) == [
+        *(STARTED, TextDelta(text="a"), TextDelta(text="b")),
+        Finish(reason="stop"),
+    ]
+
+
+def test_several_calls_may_share_a_number_if_each_has_its_own_name_and_id() -> None:
+    def piece(index: int, id: str = "", **function: str) -> bytes:
+        return chunk({"tool_calls": [{"index": index, "id": id, "function": function}]})
+
+    gemini = [piece(0, id=one, name="f", arguments="{}") for one in ("a", "b")]
+    assert bare(decoded(*gemini, piece(0, arguments=" ")))[1:] == [
+        ToolCallStart(index=0, id="a", name="f"),
+        ToolCallDelta(index=0, arguments="{}"),
+        ToolCallStart(index=1, id="b", name="f"),
+        ToolCallDelta(index=1, arguments="{}"),
+        ToolCallDelta(index=1, arguments=" "),
+    ]
+    # Some make up an id for every piece, and some repeat the name.
+    one = [piece(4, id="a", name="f"), piece(4, id="b", arguments="{"), piece(4, name="f", arguments="}")]
+    assert bare(decoded(*one))[1:] == [
+        ToolCallStart(index=0, id="a", name="f"),
+        ToolCallDelta(index=0, arguments="{"),
+        ToolCallDelta(index=0, arguments="}"),
+    ]
+
+
 def test_an_answer_that_openrouter_says_died_is_broken() -> None:
     events, error = outcome([(WIRE / "openrouter_error.sse").read_bytes()])
     assert bare(events) == [
@@ -210,13 +248,13 @@ def test_a_delta_is_the_events_in_it(delta: dict[str, Any], events: list[Event])
     "passed",
     [
         b": OPENROUTER PROCESSING\n\n",
-        b"data: [DONE]\n\n",
         b"data:\n\n",
         b"\n\n",
         b"data: {}\n\n",
         b"event: ping\n\n",
         b"id: 7\n\n",
         chunk({}),
+        chunk({}, ""),
         b'data: {"id":"c","choices":[],"usage":null}\n\n',
     ],
 )
@@ -232,6 +270,8 @@ def test_what_says_nothing_is_passed_on(passed: bytes) -> None:
         ("tool_calls", "tool_calls"),
         ("function_call", "tool_calls"),
         ("content_filter", "content_filter"),
+        ("sensitive", "content_filter"),
+        ("model_context_window_exceeded", "length"),
         ("eos", "other"),
     ],
 )
@@ -360,6 +400,13 @@ def test_a_whole_answer_of_a_tool_call() -> None:
         ToolCallStart(index=0, id="call_abc123", name="get_current_weather"),
         ToolCallDelta(index=0, arguments='{\n"location": "Boston, MA"\n}'),
     ]
+
+
+@pytest.mark.parametrize("reason", ["", None])
+def test_a_whole_answer_without_a_reason_has_no_end(reason: str | None) -> None:
+    choice = {"message": {"content": "Half an"}, "finish_reason": reason}
+    events = OPENAI.decode_whole(json.dumps({"choices": [choice]}).encode())
+    assert bare(events) == [Started(id="", model="", created=0), TextDelta(text="Half an")]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.dialects import rewrite
 from appliance.dialects.rewrite import with_model
 
 JSON = st.recursive(
@@ -26,6 +27,13 @@ JSON = st.recursive(
         (b'{"model":"a","model":"b"}', b'{"model":"new","model":"new"}'),
         (b'{"m\\u006fdel":"a"}', b'{"m\\u006fdel":"new"}'),
         (b'{"z":"\\"model\\":\\"a\\"","model":null}', b'{"z":"\\"model\\":\\"a\\"","model":"new"}'),
+        (b'{"x":{"model":"a"},"mode\\u006C":"a"}', b'{"x":{"model":"a"},"mode\\u006C":"new"}'),
+        (b'{"x \\"model":"a","model":"a"}', b'{"x \\"model":"a","model":"new"}'),
+        (b'{"model":"a\\"b\\\\","n":"c"}', b'{"model":"new","n":"c"}'),
+        (
+            b'{"tools":[{"model":{"enum":["model"]}}],"model":"a"}',
+            b'{"tools":[{"model":{"enum":["model"]}}],"model":"new"}',
+        ),
         (b'{"n":1}', b'{"n":1}'),
         (b"{ }", b"{ }"),
     ],
@@ -55,3 +63,41 @@ def test_whatever_stands_around_it_stays_as_it_was(
         body = json.dumps(whole, indent=indent).encode()
     head, _, tail = body.partition(b'"OLD MODEL"')
     assert with_model(body, "x") == head + b'"x"' + tail
+
+
+KEYS = st.sampled_from(
+    ['"model"', '"m\\u006fdel"', '"MODEL"', '"\\"model"', '"mode\\u006C"', '"model\\\\"', '"x"', '"\\u006dodel"']
+)
+VALUES = st.recursive(
+    st.sampled_from(['"a"', "null", "1", '"model"', '"\\"model\\":"', '"\\\\"', '"é"', '", \\"model"']),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")
+        | st.lists(st.tuples(KEYS, inner), max_size=3).map(lambda pairs: written(pairs, " "))
+    ),
+    max_leaves=6,
+)
+
+
+def written(pairs: list[tuple[str, str]], space: str) -> str:
+    return "{" + f",{space}".join(f"{key}{space}:{space}{value}" for key, value in pairs) + "}"
+
+
+@given(
+    st.lists(st.tuples(KEYS, VALUES), max_size=4),
+    st.sampled_from(['"model"', '"m\\u006fdel"']),
+    st.lists(st.tuples(KEYS, VALUES), max_size=4),
+    st.sampled_from(["", " ", "\n\t"]),
+)
+def test_whatever_looks_like_the_key_only_the_key_has_another_value(
+    before: list[tuple[str, str]], key: str, behind: list[tuple[str, str]], space: str
+) -> None:
+    pairs = [*before, (key, '"old\\""'), *behind]
+    after = [(key, '"new"' if json.loads(key) == "model" else value) for key, value in pairs]
+    assert with_model(written(pairs, space).encode(), "new") == written(after, space).encode()
+
+
+def test_a_long_conversation_is_not_read_again_for_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(rewrite, "_values")
+    said = {"role": "user", "content": 'say "model": or model'}
+    body = {"messages": [said] * 9, "tools": [{"required": ["model"]}], "model": "old", "n": 1}
+    assert json.loads(with_model(json.dumps(body).encode(), "new")) == {**body, "model": "new"}

@@ -211,6 +211,7 @@ STREAMED = {
     "cut-reset": (BROKEN_OFF, "ReadError"),
     "cut-close": (BROKEN_OFF, "RemoteProtocolError"),
     "no-finish": (BROKEN_OFF, None),
+    "done-too-early": (BROKEN_OFF, None),
     "stall": (BROKEN_OFF, "ReadTimeout"),
     "late-pings": (BROKEN_OFF, "TimeoutError"),
     "half-event": (BROKEN_OFF, "ReadError"),

@@ -126,12 +126,14 @@ def test_the_connection_ends_as_the_fault_says(name: str, stream: bool, path: st
 
 
 def test_the_kinds_of_death_in_mid_answer_are_what_they_say() -> None:
-    names = "half-event half-character no-finish no-done error-event pings captive-portal empty".split()
+    names = "half-event half-character no-finish done-too-early no-done error-event pings captive-portal empty".split()
     bodies = {name: body_of(on_the_wire(FAULTS[name], stream=True)[0]) for name in names}
     assert bodies["half-event"].split(b"\n\n")[-1].startswith(b"data: {")
     with pytest.raises(UnicodeDecodeError, match="unexpected end of data"):
         bodies["half-character"].decode()
     assert b'finish_reason":"stop' not in bodies["no-finish"]
+    assert b'finish_reason":"stop' not in bodies["done-too-early"]
+    assert bodies["done-too-early"].endswith(b"data: [DONE]\n\n")
     assert b'"stop"' in bodies["no-done"]
     assert b"[DONE]" not in bodies["no-done"]
     assert bodies["error-event"].split(b"\n\n")[-2].startswith(b'data: {"error":')
@@ -141,7 +143,7 @@ def test_the_kinds_of_death_in_mid_answer_are_what_they_say() -> None:
 
 
 def test_the_kinds_of_death_in_the_other_wire_are_what_they_say() -> None:
-    names = "half-event half-character no-finish no-done error-event pings captive-portal empty".split()
+    names = "half-event half-character no-finish done-too-early no-done error-event pings captive-portal empty".split()
     bodies = {name: body_of(on_the_wire(FAULTS[name], stream=True, path="/v1/messages")[0]) for name in names}
     last = bodies["half-event"].split(b"\n\n")[-1]
     assert last.startswith(b'event: content_block_delta\ndata: {"type":"content_block_delta"')
@@ -150,6 +152,8 @@ def test_the_kinds_of_death_in_the_other_wire_are_what_they_say() -> None:
         bodies["half-character"].decode()
     assert b"message_delta" not in bodies["no-finish"]
     assert b"content_block_stop" not in bodies["no-finish"]
+    assert b"message_delta" not in bodies["done-too-early"]
+    assert bodies["done-too-early"].endswith(b"data: [DONE]\n\n")
     assert b'"stop_reason":"end_turn"' in bodies["no-done"]
     assert b"message_stop" not in bodies["no-done"]
     assert bodies["error-event"].split(b"\n\n")[-2].startswith(b'event: error\ndata: {"type":"error",')

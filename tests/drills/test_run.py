@@ -141,11 +141,21 @@ def test_no_real_cloud_no_key_and_no_file_of_the_user_is_used(config: Config, sc
     for seen in scripted.seen:
         for upstream, real in zip(seen.upstreams, (REAL, OTHER), strict=True):
             assert upstream.base_url not in (REAL.base_url, OTHER.base_url)
-            assert (upstream.key, upstream.client_key, upstream.headers) == (None, False, ())
+            assert (upstream.key, upstream.client_key, upstream.headers) == (None, real.client_key, ())
             assert (upstream.proxy, upstream.ca, upstream.status_page) == (None, None, None)
             assert (upstream.name, upstream.api, upstream.models) == (real.name, real.api, real.models)
         assert seen.paths.state != config.paths.state
         assert not seen.paths.state.exists()
+
+
+@pytest.mark.live
+def test_a_callers_own_key_that_is_refused_is_the_callers_affair(
+    config: Config, scripted: type[Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = replace(REAL, key=None, client_key=True)
+    assert run(replace(config, upstreams=(theirs,)), "wrong-key") == 0
+    said = capsys.readouterr().out
+    assert said.count("the caller's own mistake, returned as it is") == 2
 
 
 @pytest.mark.live

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from appliance.backends.local import job
 from appliance.backends.process import Engine, EngineSpec
-from appliance.core.chat import BackendError, Fault
+from appliance.core.chat import BackendError, Fault, Sampling
 from appliance.core.frames import Frame
+from appliance.dialects.anthropic import ANTHROPIC
 from appliance.engine.__main__ import main
 from appliance.engine.prompt import CHATML
+from tests import agent
 
 pytestmark = pytest.mark.live
 T = TypeVar("T")
+GREEDY = Sampling(temperature=0.0)
 FRANCE = "What is the capital of France?"
 PARIS = "The capital of France is Paris."
 
@@ -173,6 +179,52 @@ def test_an_agents_endless_system_prompt_is_answered_all_the_same(box: Box) -> N
     turns = [*messages, {"role": "assistant", "content": text(frames)}, {"role": "user", "content": "And of Italy?"}]
     again = box.ask(messages=turns, trim=True, max_tokens=4)
     assert again[0]["cached_tokens"] > frames[0]["prompt_tokens"] - 2, "it is cut at the same place"
+
+
+def steps_of_an_agent(count: int) -> dict[str, Any]:
+    """What the engine is told of an agent's request when so many of its tools have answered, each with a reminder."""
+    asked = json.loads(agent.body())
+    for step in range(2, count + 1):
+        call = {"type": "tool_use", "id": f"toolu_{step}", "name": "Tool_0", "input": {"path": f"lamp_{step}.py"}}
+        answered = {"type": "tool_result", "tool_use_id": f"toolu_{step}", "content": f"lamp = {step}"}
+        reminder = {"type": "text", "text": "<system-reminder>The list is empty.</system-reminder>"}
+        asked["messages"] += [
+            {"role": "assistant", "content": [call]},
+            {"role": "user", "content": [answered, reminder]},
+        ]
+    return job(replace(ANTHROPIC.parse(json.dumps(asked).encode()), trim=True, max_tokens=4, sampling=GREEDY))
+
+
+def answered(box: Box, job: dict[str, Any]) -> list[Frame]:
+    return box.ask(**{"content": "", **job})
+
+
+@pytest.mark.parametrize("steps", [1, 12])
+def test_a_standby_of_an_agent_has_read_what_its_takeover_reads(box: Box, steps: int) -> None:
+    told, said = steps_of_an_agent(steps), "The lamp keeps burning"
+    box.do(box.engine.wait_ready(60))
+    ready = box.do(box.engine.stats())["standby_ready"]
+
+    async def stand_by() -> None:
+        following = box.engine.follow(told, mode="hot", suspicion=0.0)
+        for at in range(0, len(said), 4):
+            following.feed(said[at : at + 4])
+        async with asyncio.timeout(60):
+            while (await box.engine.stats())["standby_ready"] == ready:
+                pass
+        following.close()
+
+    box.do(stand_by())
+    frames = answered(box, told | {"committed": said, "first": True})
+    assert frames[0]["trimmed"] > 0
+    assert frames[0]["cached_tokens"] >= frames[0]["prompt_tokens"] - 1
+    assert frames[-1]["timings"]["prompt_n"] <= 8
+
+
+def test_an_agents_next_step_computes_only_what_is_new(box: Box) -> None:
+    first, second = (answered(box, steps_of_an_agent(steps)) for steps in (3, 4))
+    assert first[0]["trimmed"] == second[0]["trimmed"] == 2, "only what the system says is cut"
+    assert second[0]["cached_tokens"] >= first[0]["prompt_tokens"] - 4
 
 
 def test_a_half_answer_of_the_clients_own_is_gone_on_with(box: Box) -> None:

@@ -244,22 +244,24 @@ def test_a_question_that_does_not_fit_keeps_its_beginning_and_its_end() -> None:
     assert prompt.trimmed == 2
 
 
-def test_the_steps_of_a_long_last_turn_go_before_its_question() -> None:
+@pytest.mark.parametrize("behind", [[], [user("Be quick.")]])
+def test_the_steps_of_a_long_last_turn_go_before_its_question(behind: list[dict[str, str]]) -> None:
     steps = [
         message
         for step in range(40)
         for message in (
             {"role": "assistant", "content": f"I look {step}."},
             {"role": "tool", "content": f"Page {step}."},
+            *behind,
         )
     ]
     prompt = trimmed(1024, [{"role": "system", "content": "Be kind."}, user("Find it."), *steps])
     found = contents(prompt)
     assert found[:2] == ["Be kind.", "Find it."]
-    assert found[-3:] == ["I look 39.", "Page 39.", ""]
+    assert found[-3 - len(behind) :] == ["I look 39.", "Page 39.", *(one["content"] for one in behind), ""]
     assert found[2].startswith("I look ")
     assert prompt.trimmed == 2 + len(steps) - len(found) + 1
-    assert 700 < len(prompt.tokens) < 768
+    assert 680 < len(prompt.tokens) < 768
 
 
 def test_long_results_of_tools_are_cut_and_short_words_stay() -> None:

@@ -275,7 +275,7 @@ def _result(block: fields.Object, path: str, seen: Seen) -> _Answered:
     parts = [] if content is None else _content(content, "tool", at(path, "content"), seen)
     result = ToolResult(
         id=identity,
-        text="".join(part.text for part in parts if isinstance(part, Text)),
+        text="\n".join(part.text for part in parts if isinstance(part, Text)),
         failed=fields.flag(block, "is_error", path) or False,
     )
     return _Answered((result, *(part for part in parts if not isinstance(part, Text | _Answered))))

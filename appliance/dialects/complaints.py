@@ -251,8 +251,8 @@ _SENTENCES = {
 
 
 def _sentence(fault: Fault, status: int | None, complaint: Complaint) -> str:
-    """One sentence for the log, the status page and whoever asks next: none of the cloud's own, which may repeat a prompt
-    or a key; only its code, if that is one."""
+    """One sentence for the log, the status page and whoever asks next. Nothing of the cloud's own, which may repeat a
+    prompt or a key, but its code, if that is one."""
     told = "" if status is None else f" ({status})"
     word = (complaint.code or complaint.type)[:60]
     code = f": {word}" if re.fullmatch(r"[a-z_.]+", word) else ""

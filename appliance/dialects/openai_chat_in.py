@@ -128,7 +128,7 @@ def _message(item: fields.Object, path: str, seen: Seen) -> Message:
         identity = fields.string(item, key, path)
         if identity is None:  # many local servers do without
             seen.unusable(at(path, key), "is missing; it says which call this is the result of", matters=True)
-        text = "".join(part.text for part in parts if isinstance(part, Text))
+        text = "\n".join(part.text for part in parts if isinstance(part, Text))
         others = tuple(part for part in parts if not isinstance(part, Text))
         return Message(role=role, parts=(ToolResult(id=identity or "", text=text), *others))
     if role == "assistant":

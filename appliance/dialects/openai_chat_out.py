@@ -3,8 +3,9 @@
 Rules of this file, besides those of `stream`:
 
 1. A chunk we have no word for is not an error: it is `Opaque`, and `content` says whether the client would see it.
-2. Only a `finish_reason` makes an end, and not every one does: some say that the answer died. `[DONE]` adds nothing to
-   it; without it, it is the end mark of an answer that has none.
+2. Only a `finish_reason` makes an end, and not every one does: some say that the answer died. `[DONE]` neither makes
+   an end nor is missed.
+3. Calls are counted by us. Their numbers on the wire may be missing, or the same for several.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ REASONS: dict[str, FinishReason] = {
     "model_context_window_exceeded": "length",  # Z.ai's too
 }
 DIED = ("error", "insufficient_system_resource", "network_error", "abort", "aborted")
-"""Not ends: what OpenRouter, DeepSeek, Z.ai and SGLang and vLLM say of an answer that died."""
+"""No ends: so OpenRouter, DeepSeek, Z.ai and vLLM say that an answer died."""
 
 # Keys of a delta or a message that we read. `reasoning_details` repeats `reasoning` with signatures (OpenRouter).
 _READ = frozenset("role content refusal reasoning_content reasoning tool_calls reasoning_details name".split())

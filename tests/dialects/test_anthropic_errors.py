@@ -124,9 +124,8 @@ def test_a_prompt_or_a_key_in_an_error_of_a_cloud_is_not_in_ours() -> None:
         "The cloud refuses the request (400): invalid_request_error."
     )
     error = decode_error(401, (), body("authentication_error", "invalid x-api-key sk-ant-api03-abc"))
-    assert str(error) == (
-        "The cloud refuses us (401): authentication_error; it does not accept the key: look at the key and what it may do."
-    )
+    assert str(error).startswith("The cloud refuses us (401): authentication_error; it does not accept the key: look")
+    assert "sk-ant" not in str(error)
 
 
 @pytest.mark.parametrize(

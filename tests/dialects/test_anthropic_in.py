@@ -160,7 +160,7 @@ def test_each_tool_result_is_a_message_of_its_own_with_its_images_behind_it() ->
         {"type": "text", "text": "and now?"},
     )
     assert messages == (
-        Message(role="tool", parts=(ToolResult(id="t1", text="12 C"), Image("https://x.test/a.png"))),
+        Message(role="tool", parts=(ToolResult(id="t1", text="12 \nC"), Image("https://x.test/a.png"))),
         Message(role="tool", parts=(ToolResult(id="t2", text="no such city", failed=True),)),
         Message(role="tool", parts=(ToolResult(id="t3", text=""),)),
         Message(role="user", parts=(Text("and now?"),)),

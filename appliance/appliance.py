@@ -49,6 +49,7 @@ DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI,
 COUNT_PATH = "v1/messages/count_tokens"
 MOST_DEGRADED = 16
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+"""Some are names of fields as a client wrote them: only what is harmless in a header goes into one."""
 LETTERS_PER_TOKEN = 3
 """Of JSON, on the safe side; for the time in which nobody can count."""
 
@@ -85,15 +86,18 @@ class Answer:
         """Why the first choice did not answer, if so."""
         return self._relay.fallback
 
+    @property
+    def degraded(self) -> list[str]:
+        """What is done less well than asked for, as far as it is known by now."""
+        return list(dict.fromkeys([*sorted(self._relay.left_out), *self._degraded]))
+
     def headers(self) -> Headers:
         """What a client may know about who answered, as far as it is known by now."""
         found = [("x-appliance-request-id", self.id), ("x-appliance-served-by", self.served_by)]
         if self.fallback:
             found.append(("x-appliance-fallback", self.fallback))
-        if self._degraded:
-            # Some are names of fields as a client wrote them: only what is harmless in a header goes into one.
-            named = dict.fromkeys(what if _NAME.fullmatch(what) else "unknown" for what in self._degraded)
-            found.append(("x-appliance-degraded", ", ".join([*named][:MOST_DEGRADED])))
+        if named := self.degraded:
+            found.append(("x-appliance-degraded", ", ".join(named[:MOST_DEGRADED])))
         return (*found, *self._passed)
 
     async def events(self) -> AsyncGenerator[list[Event], None]:
@@ -117,7 +121,9 @@ class Answer:
                             case Opened(headers=headers):
                                 self._passed = headers
                             case Degraded(what=what):
-                                self._degraded.append(what)
+                                safe = what if _NAME.fullmatch(what) else "unknown"
+                                self._degraded.append(safe)
+                                encodable.append(Degraded(what=safe))
                             case _:
                                 if isinstance(event, Takeover):
                                     taken_over = True

@@ -38,9 +38,9 @@ BLAMELESS = frozenset(fault.value for fault in (Fault.REQUEST, Fault.TOO_LONG, F
 class Attempt:
     """One leg's part in one answer. `at` is Unix time, `seconds` how long it took, `characters` what it gave.
 
-    `model` is what the client asked for, in its own words, and `leg_model` what this leg calls it. `continued`: this leg
-    went on from words the client has, another's or its own; `takeover` and `silence_s`: how long there was no content in
-    between.
+    `model` is what the client asked for, in its own words, and `leg_model` what this leg calls it. `continued`: this
+    leg went on from words that were there, another's or its own; `takeover` and `silence_s`: how long there was no
+    content in between.
     """
 
     at: float

@@ -4,10 +4,10 @@ Rules of this file:
 
 1. Nobody waits for it. `Ledger.keep` only puts a record in line; when the line is full, the record is dropped and
    counted. Only the writing thread ever calls SQLite.
-2. A commit holds whole requests, in the order in which they ended, and half a second of them at once. What is committed
+2. A commit holds whole requests, in the order in which they ended, half a second of them at once. What is committed
    survives the end of this process, however sudden; a power cut may cost the last commits, never the file.
-3. Nothing ends it. A full disk: records stay in line and are tried again. A damaged file: it is set aside, and a new one
-   begun. A file of a later version, or a folder that cannot be written: nothing is kept. Each is one log line.
+3. Nothing ends it. A full disk: records stay in line and are tried again. A damaged file: it is set aside, and a new
+   one begun. A file of a later version, or a folder that cannot be written: nothing is kept. Each is one log line.
 4. It stays small: old records go first, by age and by size.
 5. Whoever reads does so beside the writer, and never changes the file.
 """

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from appliance.cli.outcome import FINE, NOT_WELL, Unwell, command
 from appliance.cli.reach import address, ask, chosen, client
 from appliance.config import load_config
 
-_WATCH_EVERY = 1.0
-_CLEAR = "\x1b[H\x1b[J"
+if TYPE_CHECKING:
+    import httpx
+
+WATCH_EVERY = 1.0
+_CLEAR, _HOME, _END_OF_LINE, _END_OF_SCREEN = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+STATUS = "/appliance/status"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,7 +35,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--url", help="the appliance to ask, instead of the configured one")
     parser.add_argument("--json", action="store_true", dest="as_json", help="as JSON, for programs")
-    parser.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
+    parser.add_argument(
+        "--watch", action="store_true", help="again every second, until Ctrl-C; without a terminal a line per change"
+    )
     parser = command(
         commands,
         "reset",
@@ -43,22 +52,37 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def show(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ)
     with client(args.url or address(config)) as to:
+        if args.watch:
+            return watch(to, as_json=args.as_json)
+        status = ask(to, "GET", STATUS)
+        print(json.dumps(status, indent=2) if args.as_json else table(status))
+    return FINE if status.get("ready") else NOT_WELL
+
+
+def watch(to: httpx.Client, *, as_json: bool = False, pause: Callable[[float], None] = time.sleep) -> int:
+    """The status again and again until Ctrl-C: on a terminal drawn anew every second, else a line for each change."""
+    drawn = sys.stdout.isatty() and not as_json
+    if drawn:
+        print(_CLEAR, end="")
+    last = None
+    try:
         while True:
             try:
-                status = ask(to, "GET", "/appliance/status")
-                text = json.dumps(status, indent=2) if args.as_json else table(status)
+                status = ask(to, "GET", STATUS)
+                text, now = table(status) if drawn else "", line(status)
             except Unwell as error:
-                if not args.watch:
-                    raise
-                status, text = {}, f"{error}"
-            print(_CLEAR + text if args.watch and sys.stdout.isatty() else text, flush=True)
-            if not args.watch:
-                return FINE if status.get("ready") else NOT_WELL
-            try:
-                time.sleep(_WATCH_EVERY)
-            except KeyboardInterrupt:
-                print()
-                return FINE
+                status, text, now = {"error": f"{error}"}, f"{error}", f"{error}"
+            if drawn:
+                print(screen(text, shutil.get_terminal_size()), end="", flush=True)
+            elif now != last:
+                at = time.strftime("%H:%M:%S")
+                print(json.dumps({"at": time.time(), **status}) if as_json else f"{at}  {now}", flush=True)
+                last = now
+            pause(WATCH_EVERY)
+    except KeyboardInterrupt:
+        if drawn:
+            print()
+        return FINE
 
 
 def reset(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -70,6 +94,32 @@ def reset(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 # ------------------------------------------------------------------------------------------------- in words
+
+
+def line(status: Mapping[str, Any]) -> str:
+    """What somebody who waits for a change wants to hear: who serves, how each cloud and the engine are, what failed."""
+    engine, requests = status.get("engine") or {}, status.get("requests") or {}
+    words = [f"serving {status.get('serving') or 'nobody'}"]
+    for upstream in status.get("upstreams") or ():
+        said = f"{upstream.get('name')} {upstream.get('state')}"
+        if upstream.get("state") != "closed" and upstream.get("last_fault"):
+            said += f" ({upstream['last_fault']})"
+        words.append(said + (", ALARM" if upstream.get("alarm") else ""))
+    words.append(f"engine {engine.get('state')}")
+    if requests.get("failed"):
+        words.append(f"{requests['failed']} failed")
+    if (status.get("journal") or {}).get("trouble"):
+        words.append("journal not written")
+    return "; ".join(words)
+
+
+def screen(text: str, size: tuple[int, int]) -> str:
+    """`text` over what was there before, without flicker, cut to a terminal of this many columns and lines."""
+    columns, lines = size
+    shown = [part[: columns - 1] for part in text.splitlines()]
+    if len(shown) > lines - 1:
+        shown = [*shown[: lines - 2], "..."]
+    return _HOME + "".join(f"{part}{_END_OF_LINE}\n" for part in shown) + _END_OF_SCREEN
 
 
 MEANING = {
@@ -101,6 +151,8 @@ def table(status: Mapping[str, Any]) -> str:
     blocks += [f"The model was loaded otherwise than asked: {step}" for step in engine.get("steps_down") or ()]
     if engine.get("failure"):
         blocks.append(f"The local model: {engine['failure']}")
+    if (journal := _journal(status.get("journal") or {})) is not None:
+        blocks.append(journal)
     blocks += [f"ALARM {upstream['name']}: {upstream['alarm']}" for upstream in upstreams if upstream.get("alarm")]
     return "\n\n".join(blocks)
 
@@ -111,6 +163,15 @@ def _cloud(upstream: Mapping[str, Any]) -> Sequence[str]:
         state += f", tried in {span(upstream['reopens_in_s'])}"
     fault = upstream.get("last_fault_message") or upstream.get("last_fault") or "-"
     return (str(upstream.get("name")), state, str(upstream.get("failures", 0)), str(fault))
+
+
+def _journal(journal: Mapping[str, Any]) -> str | None:
+    """Nothing, as long as it is kept."""
+    dropped, trouble = journal.get("dropped"), journal.get("trouble")
+    lost = f"{dropped} records were dropped" if dropped else "nothing is lost yet"
+    if trouble:
+        return f"The journal cannot be written ({trouble}); {lost}."
+    return f"The journal: {lost} since the start, because nobody could write them in time." if dropped else None
 
 
 def _engine(engine: Mapping[str, Any]) -> Sequence[str]:

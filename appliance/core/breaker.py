@@ -100,7 +100,7 @@ class Breaker:
         return self.state(now) == "closed" and self._fresh > 0
 
     def wants_probe(self, now: float) -> bool:
-        """Would a free probe tell anything that matters? Not where the wait is certain, and not where a trial may go."""
+        """Would a free probe tell anything? Not where the wait is certain, and not where a trial may go anyway."""
         return self.state(now) == "open" and now >= self._not_before
 
     # -------------------------------------------------------------------------------------------- what came
@@ -127,8 +127,6 @@ class Breaker:
             self._trials_passed += 1
             if self._trials_passed >= TRIALS_TO_CLOSE:
                 self.reset()
-        else:
-            self.alarm = None
 
     def fail(self, leave: Pass, now: float, error: BackendError, *, jitter: float) -> None:
         """The answer ended by `error`."""

@@ -265,11 +265,13 @@ class ToolCallDelta:
 class Opaque:
     """Something the vocabulary has no word for. ``content`` says whether the client would see it as part of the
     answer: if so, an answer that holds it cannot be continued by somebody else, unless it is ``closed``: complete in
-    itself, so that others can go on behind it. ``text`` is what a client of another dialect may be shown of it."""
+    itself, so that others can go on behind it. ``text`` is what a client of another dialect may be shown of it.
+    ``over``: the stream says that it is complete."""
 
     content: bool
     closed: bool = False
     text: str = ""
+    over: bool = False
     wire: Wire | None = None
 
 

@@ -34,6 +34,7 @@ from appliance.core.chat import (
     Event,
     Fault,
     Finish,
+    Opaque,
     Started,
     Takeover,
     Usage,
@@ -113,6 +114,7 @@ class Relay:
         self._continuing = False  # the running call goes on from what another leg began
         self._leg_characters = 0
         self._leg_has_content = False
+        self._over = False  # the stream said that it is complete
         self._held: list[Event] = []  # what waits: for the first content, or for the end of a whole answer
         self._content = False  # there is something that a next leg has to go on from
         self._given = Given(request.n)
@@ -145,6 +147,11 @@ class Relay:
     def phi(self, now: float) -> float | None:
         """How odd the running leg's silence is by now, if its history tells."""
         return self._pulse.phi(now) if self._running and not self._finished else None
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """What was asked for and the box cannot do, once it is the box that is asked."""
+        return frozenset(self._left_out)
 
     @property
     def continuable(self) -> bool:
@@ -194,7 +201,9 @@ class Relay:
 
     def end(self, now: float) -> list[Action]:
         """The leg's events are over."""
-        if self._ended and self._ended >= self._seen:
+        # A cloud may give fewer choices than it was asked for; that a stream of them is complete it has to say.
+        complete = self._over or not self._request.stream
+        if self._finished or (complete and self._ended and self._ended >= self._seen):
             return self._finish(now)
         return self.fail(BackendError(Fault.BROKEN, f"{self._name} closed the answer before its end."), now)
 
@@ -325,6 +334,8 @@ class Relay:
         self._leg_characters += self._given.note(event)
         if isinstance(event, Finish):
             self._ended.add(event.choice)
+        elif isinstance(event, Opaque) and event.over:
+            self._over = True
         elif carries_content(event):
             self._leg_has_content = True
             self._seen.add(getattr(event, "choice", 0))
@@ -336,7 +347,7 @@ class Relay:
         self._seen.clear()
         self._ended.clear()
         self._left_out.clear()
-        self._content = self._started = False
+        self._content = self._started = self._over = False
 
     def _counted(self, usage: Usage) -> Usage:
         """A cloud that goes on from half an answer counts that as part of its prompt: here it is output, and estimated,

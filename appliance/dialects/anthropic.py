@@ -169,7 +169,9 @@ class MessagesEncoder:
                 return self._blocks.end()
             case Takeover():
                 return self._taken(event)
-            case Opened() | Degraded():
+            case Degraded():
+                return sse.comment(f"appliance degraded {event.what}")
+            case Opened():
                 return b""
             case _:
                 said = self._content(event)

@@ -158,8 +158,14 @@ class ChatEncoder:
                 return self._taken(event)
             case Opaque():
                 return self._adopted(event)
-            case Opened() | Degraded() | BlockStart() | BlockStop():
+            case Degraded():
+                return self._remark(f"appliance degraded {event.what}")
+            case Opened() | BlockStart() | BlockStop():
                 return b""
+
+    def _remark(self, text: str) -> bytes:
+        """A comment of ours, where it does no harm."""
+        return b"" if self._numbered else sse.comment(text)
 
     def _taken(self, event: Takeover) -> bytes:
         # Before anything has begun the next leg is simply the first, and its own bytes may pass.
@@ -167,9 +173,7 @@ class ChatEncoder:
             self._ours = True
             self._counts.taken_over()
             self._counted = False
-        if self._numbered:
-            return b""
-        return sse.comment(
+        return self._remark(
             f"appliance takeover {event.source}->{event.target} after={event.after} reason={event.reason}"
         )
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import aclosing
 
 from starlette.types import Message, Receive, Scope, Send
 
 from appliance.appliance import Answer
-from appliance.core.chat import BackendError, ChatRequest, Event, Fault, Headers, Reply, Takeover
+from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Headers, Reply, Takeover
 from appliance.core.seams import Dialect
 
 KEEPALIVE = 10.0
@@ -45,6 +45,7 @@ class AnswerResponse:
         self._over = over
         self._created = int(time.time())
         self._named = ""  # who the headers say answers
+        self._told: frozenset[str] = frozenset()  # what they say is done less well
         self._encoder = dialect.encoder(request, id=answer.id, created=self._created)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,8 +74,9 @@ class AnswerResponse:
         try:
             async with aclosing(self._answer.events()) as batches:
                 async for events in batches:
-                    await self._open(line)
-                    if data := self._encoder.encode(events if begun else [*self._correction(), *events]):
+                    told = await self._open(line)
+                    said = [one for one in events if not (isinstance(one, Degraded) and one.what in told)]
+                    if data := self._encoder.encode(said if begun else [*self._correction(), *said]):
                         await line.write(data)
                     begun = True
         except BackendError as error:
@@ -102,11 +104,14 @@ class AnswerResponse:
             return []
         return [Takeover(source=self._named, target=now, after=0, reason=reason)]
 
-    async def _open(self, line: Line) -> None:
+    async def _open(self, line: Line) -> Collection[str]:
+        """Send the headers, if that was not done yet. Returns what they say is done less well."""
         if not line.opened:
             self._named = self._answer.served_by
+            self._told = frozenset(self._answer.degraded)
             kind = (("content-type", self._encoder.content_type), ("cache-control", "no-cache"))
             await line.open(200, (*self._answer.headers(), *kind))
+        return self._told
 
     async def _fail(self, line: Line, error: BackendError) -> None:
         if line.opened:

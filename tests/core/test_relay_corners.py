@@ -8,6 +8,7 @@ from appliance.core.chat import (
     Fault,
     Finish,
     Message,
+    Opaque,
     ReasoningDelta,
     Reply,
     Sampling,
@@ -150,8 +151,14 @@ def test_the_end_of_one_choice_is_not_the_end_of_the_other():
 
 def test_a_cloud_that_gives_fewer_choices_than_asked_for_has_ended_when_those_have():
     relay, _ = begin(CLAUDE, request=ask(n=2))
-    relay.receive([A, Finish(reason="stop", choice=0)], 1.0)
+    relay.receive([A, Finish(reason="stop", choice=0), Opaque(content=False, over=True)], 1.0)
     assert told(relay.end(2.0)) == [("tried", "claude", None), ("done", None)]
+
+
+def test_a_stream_that_breaks_off_between_its_choices_has_not_ended():
+    relay, _ = begin(CLAUDE, request=ask(n=2))
+    relay.receive([A, Finish(reason="stop", choice=0)], 1.0)
+    assert told(relay.end(2.0))[0] == ("tried", "claude", Fault.BROKEN)
 
 
 def test_several_choices_that_never_began_are_told_like_any_failure():

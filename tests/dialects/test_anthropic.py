@@ -171,6 +171,7 @@ def test_an_answer_of_ours_has_the_exact_grammar() -> None:
         b'"input_tokens":5,"cache_creation_input_tokens":0,"cache_read_input_tokens":4,"output_tokens":0}}}\n\n'
     )
     assert out == (
+        b": appliance degraded context\n\n"
         b'event: content_block_start\ndata: {"type":"content_block_start","index":0,'
         b'"content_block":{"type":"text","text":""}}\n\n'
         b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'

@@ -125,6 +125,7 @@ def test_an_answer_of_ours_is_role_text_finish_and_end_mark() -> None:
     assert out == (
         head
         + b'"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}\n\n'
+        + b": appliance degraded context\n\n"
         + head
         + '"delta":{"content":"Hé"},"logprobs":null,"finish_reason":null}]}\n\n'.encode()
         + head

@@ -121,3 +121,23 @@ def test_errors_are_in_its_own_words(box: Stage, path: str) -> None:
     found = refused.json()
     assert found["type"] == "error"
     assert found["error"]["type"] == {400: "invalid_request_error", 404: "not_found_error"}[refused.status_code]
+
+
+def test_what_is_done_less_well_after_a_cut_is_said_in_the_stream(box: Stage) -> None:
+    """The headers are long gone; whoever reads the bytes can still know."""
+    box.play(FAULTS["cut-reset"].act, api="anthropic", key=None, client_key=True)
+    response = box.post(PATH, content=agent.body(), headers=agent.HEADERS)
+    assert response.headers["x-appliance-served-by"] == "cloud"
+    assert "x-appliance-degraded" not in response.headers
+    assert response.content.count(b": appliance degraded tools\n\n") == 1
+    assert response.content.startswith(box.cloud.chats[0].body)
+
+
+@pytest.mark.parametrize("fault", ["rate-limit", "quota"])
+def test_one_agents_limits_are_not_everybodys(box: Stage, fault: str) -> None:
+    box.play(FAULTS[fault].act, api="anthropic", key=None, client_key=True)
+    for _ in range(2):
+        response = box.post(PATH, content=agent.body(), headers=agent.HEADERS)
+        assert response.headers["x-appliance-served-by"] == "local"
+    assert len(box.cloud.chats) == 2
+    assert box.appliance.breakers["cloud"].state(box.now()) == "closed"

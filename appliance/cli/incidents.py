@@ -1,0 +1,107 @@
+"""`appliance incidents`: what failed, when, how long, and who answered meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from appliance.cli.outcome import FINE, Unwell, command
+from appliance.cli.reach import chosen
+from appliance.cli.status import columns, span
+from appliance.config import load_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from appliance.incidents import Incident
+    from appliance.journal import Record
+
+WIDTH = 80
+SHOWN = 20
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = command(
+        commands,
+        "incidents",
+        run,
+        about="show what failed, when, how long, and who answered meanwhile; the newest first",
+        example="appliance incidents 5",
+    )
+    parser.add_argument("count", nargs="?", metavar="N", type=positive, default=SHOWN, help=f"how many ({SHOWN})")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="as JSON, for programs")
+
+
+def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    config = load_config(chosen(args.config), environ)
+    from appliance.incidents import incidents
+    from appliance.ledger import FILE
+
+    path = config.paths.state / FILE
+    with reading(path) as records:
+        found = incidents(records)[: -args.count - 1 : -1]
+    now = time.time()
+    if args.as_json:
+        print(json.dumps([to_json(incident, now) for incident in found], indent=2))
+    else:
+        print(table(found, now) if found else f"No incidents in {path}")
+    return FINE
+
+
+def positive(written: str) -> int:
+    """A number of things, from 1. Raises `argparse.ArgumentTypeError` with a sentence."""
+    if not written.isascii() or not written.isdigit() or int(written[:9]) < 1:
+        raise argparse.ArgumentTypeError(f"{written!r} must be a whole number from 1")
+    return int(written[:9])
+
+
+@contextmanager
+def reading(path: Path, *, since: float = 0.0) -> Iterator[Iterator[Record]]:
+    """The records in the journal's file, or `Unwell` with a sentence."""
+    from appliance.ledger import Unreadable, records
+
+    try:
+        yield records(path, since=since)
+    except Unreadable as error:
+        raise Unwell(f"the journal {path} cannot be read: {error}.") from None
+
+
+def to_json(incident: Incident, now: float) -> dict[str, object]:
+    lasted = (now if incident.end is None else incident.end) - incident.begin
+    return {**asdict(incident), "open": incident.end is None, "lasted_s": round(lasted, 3)}
+
+
+def table(found: Sequence[Incident], now: float) -> str:
+    """For a person, at most `WIDTH` wide."""
+    fixed = columns(("UPSTREAM", "BEGAN", "LASTED", "REQUESTS"), [_fixed(incident, now) for incident in found])
+    title, *lines = fixed.splitlines()
+    room = (WIDTH - max(map(len, (title, *lines))) - 6) // 2
+    rows: list[tuple[str, ...]] = [(title, "FAULTS", "ANSWERED BY")]
+    for line, incident in zip(lines, found, strict=True):
+        faults = dict(incident.faults) | ({"not asked": incident.passed_over} if incident.passed_over else {})
+        cells = [textwrap.wrap(counted(words), room) or ["-"] for words in (faults, incident.answered_by)]
+        for at in range(max(map(len, cells))):
+            rows.append((line if at == 0 else "", *(cell[at] if at < len(cell) else "" for cell in cells)))
+    return columns(rows[0], rows[1:])
+
+
+def counted(words: Mapping[str, int]) -> str:
+    """ "server 3, silent 1" """
+    return ", ".join(f"{word} {count:,}" for word, count in words.items())
+
+
+def cut(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def _fixed(incident: Incident, now: float) -> tuple[str, ...]:
+    began = datetime.fromtimestamp(incident.begin).strftime("%Y-%m-%d %H:%M")
+    lasted = f"{span(now - incident.begin)}, open" if incident.end is None else span(incident.end - incident.begin)
+    return (cut(incident.upstream, 12), began, lasted, f"{incident.requests:,}")

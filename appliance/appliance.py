@@ -19,7 +19,7 @@ from appliance.backends.cloud import CloudBackend, CloudTarget
 from appliance.backends.local import LocalBackend
 from appliance.backends.process import Engine, EngineSpec
 from appliance.config import Config, TimeoutConfig, UpstreamConfig
-from appliance.core.breaker import Breaker
+from appliance.core.budget import Budget
 from appliance.core.chat import (
     BackendError,
     ChatRequest,
@@ -34,6 +34,7 @@ from appliance.core.chat import (
 from appliance.core.pulse import Limits
 from appliance.core.relay import SKIPPED, Relay, Tried
 from appliance.core.route import LOCAL, Offer, concrete, legs, models
+from appliance.core.scopes import Breakers
 from appliance.core.seams import Backend, Dialect
 from appliance.core.suspicion import Suspicion
 from appliance.dialects.anthropic import ANTHROPIC
@@ -185,7 +186,8 @@ class Appliance:
         self._random = random.Random()
         self._retired: list[CloudBackend] = []
         self.clouds: dict[str, CloudBackend] = {}
-        self.breakers: dict[str, Breaker] = {}
+        self.breakers: dict[str, Breakers] = {}
+        self._budgets: dict[str, Budget] = {}
         self.suspicions: dict[str, Suspicion] = {}
         self._offers: tuple[Offer, ...] = ()
         self.limits = Limits()
@@ -231,7 +233,8 @@ class Appliance:
     def _adopt(self, config: Config) -> None:
         before = {upstream.name: upstream for upstream in self.config.upstreams}
         clouds: dict[str, CloudBackend] = {}
-        breakers: dict[str, Breaker] = {}
+        breakers: dict[str, Breakers] = {}
+        budgets: dict[str, Budget] = {}
         suspicions: dict[str, Suspicion] = {}
         for upstream in config.upstreams:
             same_settings = (config.timeouts, config.breaker) == (self.config.timeouts, self.config.breaker)
@@ -243,10 +246,11 @@ class Appliance:
             else:
                 suspicions[upstream.name] = Suspicion()
                 clouds[upstream.name] = _cloud(upstream, config.timeouts)
-                breakers[upstream.name] = Breaker(failures=config.breaker.failures, cooldown=config.breaker.cooldown)
+                breakers[upstream.name] = Breakers(failures=config.breaker.failures, cooldown=config.breaker.cooldown)
+            budgets[upstream.name] = self._budgets.get(upstream.name) or Budget()
         # An answer may still be running in a cloud that is gone from the file; it is closed with the service.
         self._retired += [cloud for cloud in self.clouds.values() if cloud not in clouds.values()]
-        self.clouds, self.breakers, self.suspicions = clouds, breakers, suspicions
+        self.clouds, self.breakers, self.suspicions, self._budgets = clouds, breakers, suspicions, budgets
         self._offers = tuple(
             Offer(
                 name=upstream.name,
@@ -278,6 +282,7 @@ class Appliance:
             jitter=self._random.random(),
             suspicions=self.suspicions,
             heard=self.metrics.heard,
+            budgets=self._budgets,
         )
         backends: dict[str, Backend] = {**self.clouds, LOCAL: self._local}
         standby = self._local if self.config.local.standby != "cold" else None

@@ -12,11 +12,11 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from appliance.settings import SECTIONS, Key, Later, Unexpected
+from appliance.settings import SECTIONS, Key, Later, Unexpected, UnexpectedPart, UnknownName
 
 FILE_NAME = "appliance.toml"
 _LONGEST_SHOWN = 60
@@ -57,6 +57,12 @@ class Document:
                 continue
             try:
                 values[key] = rule.accept(value)
+            except UnknownName as unknown:
+                sentence = f'{section}.{key} has no key "{unknown.name}"; {suggestion(unknown.name, unknown.known)}'
+                raise self.wrong((*at, key, unknown.name), sentence) from None
+            except UnexpectedPart as part:
+                sentence = refused(part.value, replace(rule, expected=part.expected), part)
+                raise self.wrong((*at, key, *part.at), f"{section}.{key}{_way(part.at)} is {sentence}") from None
             except Unexpected as reason:
                 raise self.wrong((*at, key), f"{section}.{key} is {refused(value, rule, reason)}") from None
         return values
@@ -129,8 +135,20 @@ def refused(value: Any, rule: Key, reason: Unexpected) -> str:
     return f"{found}, {because} it must be {rule.expected}."
 
 
+def _way(at: Where) -> str:
+    """The way from a key to a part of its value, as TOML would write it."""
+    steps = (f"[{step}]" if isinstance(step, int) else "." + _quoted(step) for step in at)
+    return "".join(steps)
+
+
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else shown(name)
+
+
 def shown(value: Any, *, secret: bool = False) -> str:
     """The value as its owner wrote it, cut to a sentence's size; of a secret only its kind."""
+    if not secret and value in ([], {}):
+        return "an empty " + ("list" if value == [] else "table")
     if secret or isinstance(value, dict | list):
         return _KINDS.get(type(value), "a date")
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)

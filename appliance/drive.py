@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from typing import Any, Protocol, cast
 
 from appliance.core.chat import BackendError, ChatRequest, Event, Fault, TextDelta
-from appliance.core.relay import Action, Call, Done, Emit, Relay, Tried
+from appliance.core.relay import Action, Call, Done, Emit, Pause, Relay, Tried
 from appliance.core.seams import Backend
 from appliance.core.standby import SUSPICIOUS, Following
 
@@ -56,6 +56,8 @@ async def drive(
                         relay.held_up(clock() - offered)
                     case Tried():
                         record(action)
+                    case Pause(seconds):
+                        await asyncio.sleep(seconds)
                     case Call(leg, request):
                         if stream is not None:
                             await stream.aclose()

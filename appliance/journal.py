@@ -253,8 +253,6 @@ def _rounded(seconds: float | None) -> float | None:
 MOST_DEGRADED = 16
 LONGEST_REASON = 200
 _NAME = re.compile(r"[\w.:/@+\[\]-]{1,100}", re.ASCII)
-_THEIRS = " It says:"
-"""From here on a sentence of ours quotes a cloud (`dialects.complaints`)."""
 _QUOTED = re.compile(r"""(?<![\w])(['"]).*?\1(?!\w)""")
 _SECRET = re.compile(
     r"\b(?:Bearer|Basic)\s+\S+"
@@ -270,19 +268,19 @@ def name(written: str) -> str:
 
 
 def own_words(fault: Fault | None, reason: str) -> str:
-    """Of the sentence for a failure, what is ours: no words of a cloud, nothing quoted, nothing that looks like a key.
-    A caller's mistake is told to the caller only: the sentence for it names what was written."""
+    """The sentence for a failure without what is quoted in it, and without what looks like a key. Sentences are ours
+    (`core.chat.BackendError`), so this is the second lock on that door. A caller's mistake is told to the caller only:
+    the sentence for it may name what was written."""
     if fault is Fault.REQUEST:
         return ""
-    ours = " ".join(reason.split()).partition(_THEIRS)[0]
-    ours = _SECRET.sub("***", _QUOTED.sub("'...'", ours))[:LONGEST_REASON]
+    ours = _SECRET.sub("***", _QUOTED.sub("'...'", " ".join(reason.split())))[:LONGEST_REASON]
     return ours.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be stored
 
 
 def _asked(attempt: Attempt) -> Asked:
     return Asked(
         name=attempt.leg,
-        model=attempt.leg_model[:100],
+        model=name(attempt.leg_model),  # where nothing is translated, it is what the client wrote
         at=attempt.at,
         fault=attempt.fault.value if attempt.fault else None,
         reason=own_words(attempt.fault, attempt.reason),

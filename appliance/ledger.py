@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sqlite3
 import threading
@@ -42,6 +43,7 @@ IN_LINE = 10_000  # records, about a kilobyte each; hours of a disk that is full
 TOGETHER = 0.5
 AGAIN = 5.0  # seconds until what could not be written is tried again
 TIDY_EVERY = 500  # records
+TIDY_AFTER = 3600.0
 BUSY_S = 5.0  # two services with one state folder take turns
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -117,7 +119,7 @@ class Ledger:
         self._line: deque[Record] = deque()
         self._lock = threading.Lock()  # of the line and the counts; never held while anything is written
         self._kept = self._dropped = 0
-        self._since_tidy = TIDY_EVERY  # once at the start
+        self._since_tidy, self._tidied_at = 0, -math.inf
         self._trouble: str | None = None
         self._file: sqlite3.Connection | None = None
         self._inode = 0
@@ -172,7 +174,7 @@ class Ledger:
                 self._write(batch)
             except sqlite3.DatabaseError as error:
                 self._shut()
-                if error.sqlite_errorcode & 0xFF not in DAMAGE:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGE:
                     raise
                 aside = set_aside(self.path)
                 log.error("The journal's file was damaged; it now lies beside as %s, and a new one begins.", aside.name)
@@ -221,10 +223,11 @@ class Ledger:
             for record in batch:
                 _insert(self._file, record)
         self._since_tidy += len(batch)
-        if self._since_tidy >= TIDY_EVERY:
-            self._since_tidy = 0
+        now = self._clock()
+        if self._since_tidy >= TIDY_EVERY or abs(now - self._tidied_at) >= TIDY_AFTER:
+            self._since_tidy, self._tidied_at = 0, now
             with suppress(sqlite3.OperationalError):  # the records are kept; there is a next time
-                tidy(self._file, before=self._clock() - self._days * DAY, most_bytes=self._most_bytes)
+                tidy(self._file, before=now - self._days * DAY, most_bytes=self._most_bytes)
 
     def _shut(self) -> None:
         if self._file is not None:
@@ -249,18 +252,20 @@ def begin(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     file = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
     try:
-        file.execute("PRAGMA auto_vacuum = INCREMENTAL")  # heeded only as long as the file is empty
-        file.execute("PRAGMA journal_mode = WAL")
-        file.execute("PRAGMA synchronous = NORMAL")
-        file.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+        if _version(file) == 0:
+            file.execute("PRAGMA auto_vacuum = INCREMENTAL")  # heeded as long as the file is empty
         [(verdict,)] = file.execute("PRAGMA quick_check(1)").fetchall()
         if verdict != "ok":
             raise _damaged()
-        with _Transaction(file):
-            for step in MIGRATIONS[_version(file) :]:
-                for statement in step:
-                    file.execute(statement)
-            file.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        file.execute("PRAGMA journal_mode = WAL")
+        file.execute("PRAGMA synchronous = NORMAL")
+        file.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+        if _version(file) < len(MIGRATIONS):
+            with _Transaction(file):
+                for step in MIGRATIONS[_version(file) :]:  # asked again: another service may have been quicker
+                    for statement in step:
+                        file.execute(statement)
+                file.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     except BaseException:
         file.close()
         raise
@@ -279,7 +284,8 @@ def tidy(file: sqlite3.Connection, *, before: float, most_bytes: int) -> None:
             gone = first + (last - first) // 10
             file.execute("DELETE FROM legs WHERE request <= ?", (gone,))
             file.execute("DELETE FROM requests WHERE id <= ?", (gone,))
-    file.execute("PRAGMA incremental_vacuum").fetchall()
+    file.executescript("PRAGMA incremental_vacuum")  # not `execute`: that takes one step, which is one page
+    file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def set_aside(path: Path) -> Path:
@@ -356,7 +362,7 @@ def _insert(file: sqlite3.Connection, record: Record) -> None:
     )
 
 
-def records(path: Path, *, since: float = 0.0) -> Iterator[Record]:
+def records(path: Path, *, since: float = -math.inf) -> Iterator[Record]:
     """The requests that began at `since` (Unix time) or later, in the order in which they ended; none without a file.
     A service may write meanwhile: what it adds is not seen.
 

@@ -76,7 +76,8 @@ PRESETS: tuple[Preset, ...] = (
                 "claude-haiku-[5-9]*",  # 4.5 answers a 400
                 "claude-fable-*",
                 "claude-mythos-*",
-            )
+            ),
+            signed_thinking=True,  # 400 "Expected `thinking` or `redacted_thinking`, but found `tool_use`"
         ),
         status_page="https://status.claude.com",
     ),
@@ -143,8 +144,9 @@ PRESETS: tuple[Preset, ...] = (
         ),
         domains=("api.mistral.ai",),
         # It refuses every field it does not know with a 422. Token counts come in the last chunk, unasked. Its own
-        # reasoning_effort knows "high" and "none" only.
-        quirks=Quirks(short_ids=True, stream_usage=False),
+        # reasoning_effort knows "high" and "none" only. Behind a tool only the assistant may speak: 400 "Unexpected
+        # role 'user' after role 'tool'".
+        quirks=Quirks(short_ids=True, stream_usage=False, user_after_tool=False),
         status_page="https://status.mistral.ai",
     ),
     Preset(

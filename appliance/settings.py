@@ -15,15 +15,41 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+T = TypeVar("T")
+
 RESERVED_NAMES = ("local", "auto", "cloud")
+OF_THE_BODY = frozenset(
+    "accept accept-encoding connection content-encoding content-length content-type expect keep-alive "
+    "proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade".split()
+)
+"""Headers that describe the body or the connection, and are not the configuration's to say."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Unexpected(Exception):
     """This value is not what the key takes. With a sentence: why not, in place of the usual expectation."""
+
+
+class UnexpectedPart(Unexpected):
+    """Of a list or a table only the part `at` will not do, which is `value` and must be `expected`."""
+
+    def __init__(self, at: tuple[str | int, ...], value: object, expected: str) -> None:
+        super().__init__()
+        self.at = at
+        self.value = value
+        self.expected = expected
+
+
+class UnknownName(Unexpected):
+    """A table has a key of a `name` that is none of the `known`."""
+
+    def __init__(self, name: str, known: Mapping[str, object]) -> None:
+        super().__init__()
+        self.name = name
+        self.known = known
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,24 +127,43 @@ def _text(value: Any) -> str:
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise Unexpected
-    return tuple(_text(item) for item in value)
+    return tuple(_part(_text, item, "a string that is not empty", at) for at, item in enumerate(value))
+
+
+def _part(accept: Callable[[Any], T], value: Any, expected: str, at: str | int) -> T:
+    """What `accept` makes of the part `at` of a list or a table."""
+    try:
+        return accept(value)
+    except UnexpectedPart as reason:
+        raise UnexpectedPart((at, *reason.at), reason.value, reason.expected) from None
+    except Unexpected:
+        raise UnexpectedPart((at,), value, expected) from None
 
 
 def _patterns(value: Any) -> tuple[str, ...]:
     return () if value == [] else _texts(value)
 
 
-def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+def _pairs(value: Any, expected: str) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, dict):
         raise Unexpected
-    return tuple((_text(name), _text(target)) for name, target in value.items())
+    return tuple((_text(name), _part(_text, target, expected, name)) for name, target in value.items())
+
+
+def _aliases(value: Any) -> tuple[tuple[str, str], ...]:
+    return _pairs(value, "the name of a model")
 
 
 def _http_headers(value: Any) -> tuple[tuple[str, str], ...]:
-    pairs = _pairs(value)
+    expected = "a single line of ASCII"
+    pairs = _pairs(value, expected)
     for name, content in pairs:
-        if not _HEADER_NAME.fullmatch(name) or not fits_header(content):
+        if not _HEADER_NAME.fullmatch(name):
             raise Unexpected
+        if name.lower() in OF_THE_BODY:
+            raise Unexpected(f"names {name.lower()}, and that describes the body or the connection")
+        if not fits_header(content):
+            raise UnexpectedPart((name,), content, expected)
     return tuple((name.lower(), content) for name, content in pairs)
 
 
@@ -168,13 +213,18 @@ def _proxy(value: Any) -> str:
 def _header_name(value: Any) -> str:
     if not isinstance(value, str) or not _HEADER_NAME.fullmatch(value):
         raise Unexpected
+    if value.lower() in (*OF_THE_BODY, "host"):
+        raise Unexpected("describes the body or the connection")
     return value.lower()
 
 
 def _quirks(value: Any) -> dict[str, bool | tuple[str, ...]]:
-    if not isinstance(value, dict) or not value.keys() <= _QUIRKS.keys():
+    if not isinstance(value, dict):
         raise Unexpected
-    return {name: _QUIRKS[name](content) for name, content in value.items()}
+    for name in value:
+        if name not in _QUIRKS:
+            raise UnknownName(name, _QUIRKS)
+    return {name: _part(_QUIRKS[name].accept, content, _QUIRKS[name].expected, name) for name, content in value.items()}
 
 
 def _origins(value: Any) -> tuple[str, ...]:
@@ -197,15 +247,18 @@ def _host(value: Any) -> str:
     return text
 
 
-_QUIRKS: Mapping[str, Callable[[Any], bool | tuple[str, ...]]] = {
-    "new_limit": _patterns,
-    "effort": _patterns,
-    "unthinking_tools": _patterns,
-    "reasoning_back": _patterns,
-    "short_ids": _flag,
-    "stream_usage": _flag,
-}
+_QUIRK_PATTERNS = Key("a list of model names or patterns", _patterns)
 _SWITCH = Key("true or false", _flag)
+_QUIRKS: Mapping[str, Key] = {
+    "new_limit": _QUIRK_PATTERNS,
+    "effort": _QUIRK_PATTERNS,
+    "unthinking_tools": _QUIRK_PATTERNS,
+    "reasoning_back": _QUIRK_PATTERNS,
+    "short_ids": _SWITCH,
+    "stream_usage": _SWITCH,
+    "user_after_tool": _SWITCH,
+    "signed_thinking": _SWITCH,
+}
 _ADDRESS = Key("an http:// or https:// address with a host and without credentials", _base_url, address=True)
 _PATH = Key("the path of a folder", _text)
 SECTIONS: Mapping[str, Mapping[str, Key | Later]] = {
@@ -239,14 +292,14 @@ SECTIONS: Mapping[str, Mapping[str, Key | Later]] = {
         "base_url": _ADDRESS,
         "key": Key("env:NAME, file:PATH, client or the key itself", _text, secret=True),
         "key_header": Key("the name of a header", _header_name),
-        "models": Key("a list of model names or patterns", _texts),
-        "aliases": Key("a table of model names or patterns to model names", _pairs),
+        "models": Key("a list of one or more model names or patterns", _texts),
+        "aliases": Key("a table of model names or patterns to model names", _aliases),
         "prefill": _SWITCH,
         "context": _whole(256),
         "headers": Key("a table of header names to single-line ASCII values", _http_headers, secret=True),
         "quirks": Key(
             "a table of new_limit, effort, unthinking_tools, reasoning_back (lists), "
-            "short_ids, stream_usage (switches)",
+            "short_ids, stream_usage, user_after_tool, signed_thinking (switches)",
             _quirks,
         ),
         "proxy": Key('an http:// or https:// address with a host, or "none"', _proxy, address=True),

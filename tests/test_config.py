@@ -260,17 +260,46 @@ WRONG = {
     + 'key_header = "api key"': 'appliance.toml, line 4: upstream.key_header is "api key", but it must be the name '
     "of a header.",
     CLOUD
-    + "quirks = { efforts = [] }": "appliance.toml, line 4: upstream.quirks is a table, but it must be a table of "
-    "new_limit, effort, unthinking_tools, reasoning_back (lists), short_ids, stream_usage (switches).",
+    + 'key_header = "Host"': 'appliance.toml, line 4: upstream.key_header is "Host", which describes the body or the '
+    "connection; it must be the name of a header.",
     CLOUD
-    + "quirks = { short_ids = 1 }": "appliance.toml, line 4: upstream.quirks is a table, but it must be a table of "
-    "new_limit, effort, unthinking_tools, reasoning_back (lists), short_ids, stream_usage (switches).",
-    CLOUD + 'models = "gpt"': 'appliance.toml, line 4: upstream.models is "gpt", but it must be a list of model names '
-    "or patterns.",
-    CLOUD + "aliases = { a = 1 }": "appliance.toml, line 4: upstream.aliases is a table, but it must be a table of "
-    "model names or patterns to model names.",
-    CLOUD + 'headers = { a = "x\\ny" }': "appliance.toml, line 4: upstream.headers is a table, but it must be a table "
+    + "quirks = { new_limits = [] }": 'appliance.toml, line 4: upstream.quirks has no key "new_limits"; did you mean '
+    '"new_limit"?',
+    CLOUD
+    + "[upstream.quirks]\neffort = []\nefforts = []": 'appliance.toml, line 6: upstream.quirks has no key "efforts"; '
+    'did you mean "effort"?',
+    CLOUD + "quirks = []": "appliance.toml, line 4: upstream.quirks is an empty list, but it must be a table of "
+    "new_limit, effort, unthinking_tools, reasoning_back (lists), short_ids, stream_usage, user_after_tool, "
+    "signed_thinking (switches).",
+    CLOUD
+    + 'quirks = { effort = "x" }': 'appliance.toml, line 4: upstream.quirks.effort is "x", but it must be a list of '
+    "model names or patterns.",
+    CLOUD
+    + 'quirks = { effort = ["x", 1] }': "appliance.toml, line 4: upstream.quirks.effort[1] is 1, but it must be a "
+    "string that is not empty.",
+    CLOUD
+    + "quirks = { short_ids = 1 }": "appliance.toml, line 4: upstream.quirks.short_ids is 1, but it must be true or "
+    "false.",
+    CLOUD + 'models = "gpt"': 'appliance.toml, line 4: upstream.models is "gpt", but it must be a list of one or more '
+    "model names or patterns.",
+    CLOUD + "models = []": "appliance.toml, line 4: upstream.models is an empty list, but it must be a list of one or "
+    "more model names or patterns.",
+    CLOUD + 'models = ["gpt", [\n""]]': "appliance.toml, line 4: upstream.models[1] is a list, but it must be a string "
+    "that is not empty.",
+    CLOUD + "aliases = 1": "appliance.toml, line 4: upstream.aliases is 1, but it must be a table of model names or "
+    "patterns to model names.",
+    CLOUD + "aliases = { a = 1 }": "appliance.toml, line 4: upstream.aliases.a is 1, but it must be the name of a "
+    "model.",
+    CLOUD
+    + '[upstream.aliases]\nx = "y"\n"x-*" = ["y"]': 'appliance.toml, line 6: upstream.aliases."x-*" is a list, but it '
+    "must be the name of a model.",
+    CLOUD + 'headers = { a = "x\\ny" }': "appliance.toml, line 4: upstream.headers.a is a string, but it must be a "
+    "single line of ASCII.",
+    CLOUD + 'headers = { "a b" = "x" }': "appliance.toml, line 4: upstream.headers is a table, but it must be a table "
     "of header names to single-line ASCII values.",
+    CLOUD + 'headers = { Content-Length = "5" }': "appliance.toml, line 4: upstream.headers is a table, which names "
+    "content-length, and that describes the body or the connection; it must be a table of header names to single-line "
+    "ASCII values.",
     CLOUD + "hedge = true": "appliance.toml, line 4: upstream.hedge is not in this version yet; remove it.",
     CLOUD
     + 'status_page = "s"': "appliance.toml, line 4: upstream.status_page is a string, but it must be an http:// or "

@@ -8,10 +8,10 @@ from contextlib import aclosing
 
 import pytest
 
-from appliance.core.breaker import Breaker
 from appliance.core.chat import BackendError, ChatRequest, Fault, Finish, Message, Started, Takeover, Text, TextDelta
 from appliance.core.relay import Limits, Relay
 from appliance.core.route import Leg
+from appliance.core.scopes import Breakers
 from appliance.drive import drive
 
 CLAUDE = Leg(name="claude", model="sonnet", continues=False)
@@ -123,7 +123,7 @@ def test_the_batches_come_as_they_came_and_the_leg_is_recorded():
 
 def test_nothing_runs_before_the_first_batch_is_asked_for():
     cloud = Script("claude", [A, ENDED])
-    breaker = Breaker(failures=1)
+    breaker = Breakers(failures=1)
 
     async def scene():
         batches, recorded = conduct(cloud, breakers={"claude": breaker})
@@ -277,7 +277,7 @@ def test_a_line_that_stays_open_after_the_finish_is_left():
 
 
 def test_closing_the_batches_closes_the_backend_and_blames_nobody():
-    breaker = Breaker(failures=1)
+    breaker = Breakers(failures=1)
     cloud = Script("claude", [A], 1, [B])
 
     async def scene():
@@ -293,7 +293,7 @@ def test_closing_the_batches_closes_the_backend_and_blames_nobody():
 
 @pytest.mark.parametrize("lines", [(60, [A]), ([A], 60, [B])])
 def test_cancelling_whoever_reads_closes_the_backend_and_blames_nobody(lines):
-    breaker = Breaker(failures=1)
+    breaker = Breakers(failures=1)
     breaker.fail(breaker.begin(0.0), 0.0, BackendError(Fault.SERVER, "x"), jitter=0.5)
     cloud = Script("claude", *lines)
 
@@ -328,7 +328,7 @@ def test_a_client_that_leaves_during_a_takeover_stops_the_leg_that_took_over():
 
 
 def test_when_no_leg_may_be_called_the_reason_surfaces():
-    breaker = Breaker(failures=1)
+    breaker = Breakers(failures=1)
     breaker.fail(breaker.begin(999.0), 999.0, BackendError(Fault.SERVER, "claude said 500."), jitter=0.5)
     cloud = Script("claude", [A])
 

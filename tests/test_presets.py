@@ -130,6 +130,11 @@ def test_the_deepseeks_that_think_get_their_thoughts_back() -> None:
     assert [any(fnmatchcase(model, pattern) for pattern in back) for model in models] == [0, 1, 0, 1, 1]
 
 
+def test_only_anthropic_wants_signed_thinking_and_only_mistral_no_user_behind_a_tool() -> None:
+    assert [preset.name for preset in PRESETS if preset.quirks.signed_thinking] == ["anthropic"]
+    assert [preset.name for preset in PRESETS if not preset.quirks.user_after_tool] == ["mistral"]
+
+
 def test_a_model_served_at_home_is_told_an_effort_only_if_it_is_known_to_take_one() -> None:
     patterns = BY_NAME["ollama"].quirks.effort
     assert (takes(patterns, "gpt-oss:20b"), takes(patterns, "openai/gpt-oss-120b")) == (True, True)

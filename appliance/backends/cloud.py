@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -160,13 +160,13 @@ class CloudBackend:
             BackendError: every way a cloud can fail, sorted by what we do about it.
         """
         body = self._dialect.render(request, model, self._quirks)
+        lost = self._lost(request, model)
         try:
             response = await self._post(self._dialect.path, body, request, _STREAM if request.stream else _ANSWER)
             try:
                 self._check_content_type(response, "text/event-stream" if request.stream else "application/json")
                 opening: list[Event] = [Opened(headers=_passed_down(response))]
-                if request.dialect != self._dialect.name:
-                    opening += [Degraded(what=what) for what in request.unsaid]
+                opening += [Degraded(what=what) for what in lost]
                 if not request.stream:
                     yield [*opening, *self._dialect.decode_whole(await self._read(response))]
                     return
@@ -182,6 +182,11 @@ class CloudBackend:
                 response.close()  # at the end of its body the connection is already somebody else's
         except TROUBLE as error:
             raise translate(error, self.name) from error
+
+    def _lost(self, request: ChatRequest, model: str) -> Iterable[str]:
+        """The fields that the cloud is not told, each once."""
+        here = self._dialect.losses(request, model, self._quirks)
+        return here if request.dialect == self._dialect.name else dict.fromkeys((*request.unsaid, *here))
 
     async def _post(self, path: str, body: bytes, request: ChatRequest, about: Headers) -> ClientResponse:
         """An answer of status 200, its body still to be read. `about` is what our own headers say of both bodies."""

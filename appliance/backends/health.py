@@ -40,7 +40,7 @@ class Alive(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Patient(Watched):
     """An upstream to look after, and whom to ask."""
 
@@ -110,7 +110,7 @@ class Health:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to look after them; needs a running loop."""
+        """Begin to look after them. Needs a running loop."""
         if not self._tasks:
             self._tasks = [
                 asyncio.create_task(watch(self._patients, interval=self._interval), name="probes"),

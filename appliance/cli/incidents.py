@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,7 +64,7 @@ def positive(written: str) -> int:
 
 
 @contextmanager
-def reading(path: Path, *, since: float = 0.0) -> Iterator[Iterator[Record]]:
+def reading(path: Path, *, since: float = -math.inf) -> Iterator[Iterator[Record]]:
     """The records in the journal's file, or `Unwell` with a sentence."""
     from appliance.ledger import Unreadable, records
 
@@ -79,17 +80,17 @@ def to_json(incident: Incident, now: float) -> dict[str, object]:
 
 
 def table(found: Sequence[Incident], now: float) -> str:
-    """For a person, at most `WIDTH` wide."""
-    fixed = columns(("UPSTREAM", "BEGAN", "LASTED", "REQUESTS"), [_fixed(incident, now) for incident in found])
-    title, *lines = fixed.splitlines()
-    room = (WIDTH - max(map(len, (title, *lines))) - 6) // 2
-    rows: list[tuple[str, ...]] = [(title, "FAULTS", "ANSWERED BY")]
+    """For a person, at most `WIDTH` wide: a line for each with when and how long, and below it what and who."""
+    title, *lines = columns(
+        ("UPSTREAM", "BEGAN", "LASTED", "REQUESTS"), [_fixed(incident, now) for incident in found]
+    ).splitlines()
+    indent = " " * title.index("BEGAN")
+    rows = [title]
     for line, incident in zip(lines, found, strict=True):
-        faults = dict(incident.faults) | ({"not asked": incident.passed_over} if incident.passed_over else {})
-        cells = [textwrap.wrap(counted(words), room) or ["-"] for words in (faults, incident.answered_by)]
-        for at in range(max(map(len, cells))):
-            rows.append((line if at == 0 else "", *(cell[at] if at < len(cell) else "" for cell in cells)))
-    return columns(rows[0], rows[1:])
+        faults = dict(incident.faults) | ({"not even asked": incident.passed_over} if incident.passed_over else {})
+        said = f"{counted(faults)}; answered by {counted(incident.answered_by) or 'nobody yet'}"
+        rows += [line, textwrap.fill(said, WIDTH, initial_indent=indent, subsequent_indent=indent)]
+    return "\n".join(rows)
 
 
 def counted(words: Mapping[str, int]) -> str:

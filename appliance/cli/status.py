@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 WATCH_EVERY = 1.0
 _CLEAR, _HOME, _END_OF_LINE, _END_OF_SCREEN = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-
-
 STATUS = "/appliance/status"
 
 
@@ -97,7 +95,7 @@ def reset(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def line(status: Mapping[str, Any]) -> str:
-    """What somebody who waits for a change wants to hear: who serves, how each cloud and the engine are, what failed."""
+    """What somebody who waits for a change wants to hear: who serves, how the rest is, what failed."""
     engine, requests = status.get("engine") or {}, status.get("requests") or {}
     words = [f"serving {status.get('serving') or 'nobody'}"]
     for upstream in status.get("upstreams") or ():
@@ -115,10 +113,10 @@ def line(status: Mapping[str, Any]) -> str:
 
 def screen(text: str, size: tuple[int, int]) -> str:
     """`text` over what was there before, without flicker, cut to a terminal of this many columns and lines."""
-    columns, lines = size
-    shown = [part[: columns - 1] for part in text.splitlines()]
-    if len(shown) > lines - 1:
-        shown = [*shown[: lines - 2], "..."]
+    width, height = size
+    shown = [part[: width - 1] for part in text.splitlines()]
+    if len(shown) > height - 1:
+        shown = [*shown[: height - 2], "..."]
     return _HOME + "".join(f"{part}{_END_OF_LINE}\n" for part in shown) + _END_OF_SCREEN
 
 

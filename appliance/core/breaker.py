@@ -32,6 +32,7 @@ UNCOUNTED = frozenset({Fault.REQUEST, Fault.TOO_LONG, Fault.CRASHED, Fault.GONE}
 """What tells nothing about a cloud. CONFIG is certain after one, and all others count."""
 LONGEST_COOLDOWN = 300.0
 LONGEST_RETRY_AFTER = 600.0
+SHORT_RETRY_AFTER = 2.0  # no longer than this is worth waiting for on the spot, and no reason to stay away
 CONFIG_COOLDOWN = 900.0  # a wrong key heals by a change of configuration; look again after this long all the same
 WINDOW = 20
 WINDOW_FAILURES_WITHIN = 60.0
@@ -147,7 +148,7 @@ class Breaker:
         asked = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER) if error.fault is Fault.BUSY else 0.0
         if leave.trial:
             self._wait = self._cooldown if self._lives else min(self._wait * 2, LONGEST_COOLDOWN)
-        if leave.trial or asked or self._in_a_row >= self._limit or self._mostly_failing(now):
+        if leave.trial or asked > SHORT_RETRY_AFTER or self._in_a_row >= self._limit or self._mostly_failing(now):
             self._open_for(max(asked, self._jittered(jitter)), now, certain=asked)
 
     def trip(self, now: float, error: BackendError, wait: float) -> None:
@@ -211,8 +212,6 @@ class Breaker:
         return self._wait * (0.8 + 0.4 * jitter)
 
     def _open_for(self, wait: float, now: float, *, certain: float = 0.0) -> None:
-        if not self._open:
-            self._wait, self._lives = self._cooldown, None
         self._era += 1
         self._open = True
         self._reopens_at = now + wait

@@ -2,8 +2,8 @@
 
 Rules:
 
-1. Below a tenth of the model's usual speed for `SPAN` seconds is dead. What is usual is the median of finished answers of
-   this model at this upstream (`Usual`); before there are enough of them nobody is judged, and no answer that comes
+1. Below a tenth of the model's usual speed for `SPAN` seconds is dead. What is usual is the median of finished answers
+   of this model at this upstream (`Usual`); before there are enough of them nobody is judged, and no answer that comes
    faster than people read is dead, however fast its model usually is.
 2. Only text is judged. While the leg thinks or writes a call's arguments the clock stands, and it starts anew with the
    next text.
@@ -55,12 +55,11 @@ class Usual:
 class Drip:
     """The speed of one leg's text. `usual` is in characters per second, ``None`` if it is not known."""
 
-    __slots__ = ("_at", "_base", "_count", "_last", "_least", "_pieces", "_said", "_seconds", "_written")
+    __slots__ = ("_at", "_base", "_count", "_last", "_least", "_pieces", "_seconds", "_written")
 
     def __init__(self, usual: float | None) -> None:
         self._least = None if usual is None else SPAN * min(SHARE * usual, READING)  # characters in any `SPAN`
         self._last: float | None = None  # when text last came; ``None`` while none is being written
-        self._said = False
         self._seconds = 0.0  # spent on text,
         self._written = 0  # and the characters that came in them: not the first ones, which were written before
         self._start()
@@ -72,12 +71,11 @@ class Drip:
             return
         last, self._last = self._last, now
         if last is None:
-            if self._said:
-                self._start()
-            self._said = True
+            self._start()
         else:
-            self._at += min(max(now - last, 0.0), PAUSE)
-            self._seconds += now - last
+            waited = max(now - last, 0.0)
+            self._at += min(waited, PAUSE)
+            self._seconds += waited
             self._written += characters
         if self._least is None:
             return

@@ -12,8 +12,8 @@ Rules:
 3. Of the blocks only the one in which the repeated part ends is told, so that its stop closes the client's block;
    the others the client has. What stands in that block without being content is the first answer's business: a
    signature holds for words of one author.
-4. A piece that is cut in two has no wire, for half of what its bytes say is known. The relay must have sent a `Takeover`
-   before, also if it is the same cloud again: ids and block numbers of the second answer are not the client's.
+4. A piece that is cut in two has no wire, for half of what its bytes say is known. The relay must have sent a
+   `Takeover` before, also if it is the same cloud again: ids and block numbers are those of another answer now.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Missing = Literal["route", "name"]
 
 LOOKUPS_TO_BELIEVE = 2
+SMALLEST_PREFIX = 8
 _PORTS = {"http": 80, "https": 443}
 _SENTENCES: dict[Missing, str] = {
     "route": "This box is offline: it has no route to the cloud's address.",
@@ -64,9 +65,9 @@ def address_of(host: str) -> Address | None:
 class Facts:
     """What is known of the way to one place.
 
-    ``addresses``: is any known, from now or from before? ``unresolved``: how many questions for its name in a row had no
-    answer. ``routed``: is there a route to any of its addresses; without one, to anywhere far away? ``near``: is one of
-    them on this box or on a network the box is part of? ``disproved``: an answer came all the same.
+    ``addresses``: is any known, from now or from before? ``unresolved``: how many questions for its name in a row had
+    no answer. ``routed``: is there a route to any of its addresses; if none is known, to anywhere far away? ``near``:
+    is one of them on this box or on a network the box is part of? ``disproved``: an answer came all the same.
     """
 
     addresses: bool
@@ -114,11 +115,11 @@ def matching(address: Address, routes: Sequence[Route]) -> list[Route]:
 
 def near(address: Address, routes: Sequence[Route]) -> bool:
     """Is it on this box, or on a network that the box is part of? Everything behind a gateway is far, and so is
-    everything that only the default route leads to."""
+    everything that only a default route leads to, or one of the halves in which tunnels write it."""
     if address.is_loopback or address.is_link_local:
         return True
     rows = matching(address, routes)
-    return bool(rows) and rows[0].network.prefixlen > 0 and not any(row.gateway for row in rows)
+    return bool(rows) and rows[0].network.prefixlen >= SMALLEST_PREFIX and not any(row.gateway for row in rows)
 
 
 def wired(address: Address, routes: Sequence[Route], dead: Collection[str]) -> bool:
@@ -155,7 +156,7 @@ def read_ipv6(table: str) -> list[Route]:
             network = ipaddress.IPv6Network((bytes.fromhex(words[0]), bits))
         except (ValueError, IndexError):
             continue
-        if flags & RTF_UP and not flags & RTF_REJECT and bits < 128 and words[9] != "lo":
+        if flags & RTF_UP and not flags & RTF_REJECT and bits < 128:
             rows.append(Route(network, bool(flags & RTF_GATEWAY), words[9]))
     return rows
 

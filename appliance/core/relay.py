@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from appliance.core.breaker import Breaker, Pass
+from appliance.core.budget import Budget
 from appliance.core.chat import (
     BackendError,
     BlockStart,
@@ -43,12 +43,17 @@ from appliance.core.chat import (
 from appliance.core.given import Given
 from appliance.core.pulse import Heard, Limits, Pulse, nobody, takes_long
 from appliance.core.route import Leg, stops_for_box
+from appliance.core.scopes import Breakers, Leave
 from appliance.core.suspicion import Suspicion
 from appliance.core.verdict import refused_after, set_aside, verdict
 
 DEATHS_TO_REFUSE = 2
+BACK_OFF = 0.5  # seconds, give or take a half
+WORTH_WAITING = 2.0  # seconds
+TIMED_OUT = 504
 LETTERS_PER_TOKEN = 4
 SKIPPED = "breaker-open"
+OFFLINE = "offline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,13 @@ class Call:
 
     leg: Leg
     request: ChatRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Do nothing for so many seconds: what comes next is asked of the same leg again."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +99,7 @@ class Done:
     error: BackendError | None = None
 
 
-Action = Call | Emit | Tried | Done
+Action = Call | Emit | Pause | Tried | Done
 
 
 class Relay:
@@ -95,12 +107,13 @@ class Relay:
         self,
         request: ChatRequest,
         legs: Sequence[Leg],
-        breakers: Mapping[str, Breaker],
+        breakers: Mapping[str, Breakers],
         *,
         limits: Limits,
         jitter: float = 0.5,
         suspicions: Mapping[str, Suspicion] | None = None,
         heard: Heard = nobody,
+        budgets: Mapping[str, Budget] | None = None,
     ) -> None:
         self._request = request
         self._waiting = list(legs)
@@ -110,7 +123,9 @@ class Relay:
         self._jitter = jitter
         self._leg: Leg | None = None
         self._running = False  # a call is out and its end was not told yet
-        self._pass: Pass | None = None
+        self._budgets = budgets or {}
+        self._again: set[str] = set()  # legs that were asked twice
+        self._pass: Leave | None = None
         self._continuing = False  # the running call goes on from what another leg began
         self._leg_characters = 0
         self._leg_has_content = False
@@ -225,6 +240,13 @@ class Relay:
             self._waiting.insert(0, self._leg)
         elif error.fault is Fault.REQUEST and not self._ours_to_answer_for:
             return [tried, Done(error)]
+        elif (pause := self._worth_another_try(error, now)) is not None:
+            breakers = self._breakers.get(self._leg.name)
+            leave = breakers.begin(now, self._leg.model) if breakers else None
+            if leave is not None or breakers is None:
+                self._again.add(self._leg.name)
+                return [tried, Pause(pause), *self._enter(self._leg, leave, None, now + pause)]
+            self.fallback = self.fallback or error.fault.value
         else:
             self.fallback = self.fallback or error.fault.value
         return [tried, *self._call_next(now)]
@@ -272,17 +294,17 @@ class Relay:
             leg = self._waiting.pop(0)
             if self._content and not (self._given.continuable and leg.continues):
                 continue
-            breaker = self._breakers.get(leg.name)
-            leave = breaker.begin(now) if breaker else None
-            if breaker and leave is None:
-                self._errors.append((leg, set_aside(leg, breaker, now)))
-                self.fallback = self.fallback or SKIPPED
+            breakers = self._breakers.get(leg.name)
+            leave = breakers.begin(now, leg.model) if breakers else None
+            if breakers and leave is None:
+                self._errors.append((leg, set_aside(leg, breakers, now)))
+                self.fallback = self.fallback or (OFFLINE if breakers.offline else SKIPPED)
                 continue
             return self._enter(leg, leave, source, now)
         stuck = self._content and not self._given.continuable
         return [Done(verdict(self._errors, stands_in=self._stands_in, stuck=stuck))]
 
-    def _enter(self, leg: Leg, leave: Pass | None, source: Leg | None, now: float) -> list[Action]:
+    def _enter(self, leg: Leg, leave: Leave | None, source: Leg | None, now: float) -> list[Action]:
         self._leg, self._pass, self._running = leg, leave, True
         self._leg_characters, self._leg_has_content = 0, False
         self._continuing = self._content
@@ -305,8 +327,8 @@ class Relay:
                 request = replace(request, max_tokens=max(1, request.max_tokens - self._begun // LETTERS_PER_TOKEN))
             if request.stream and self._held:
                 actions.append(self._release())
-        breaker = self._breakers.get(leg.name)
-        wary = leave is not None and (leave.trial or (breaker is not None and breaker.failures > 0))
+        breakers = self._breakers.get(leg.name)
+        wary = leave is not None and (leave.wary or (breakers is not None and breakers.failures > 0))
         self._pulse.begin(
             leg.name,
             now,
@@ -317,6 +339,25 @@ class Relay:
             patient=takes_long(request),
         )
         return [*actions, Call(leg, request)]
+
+    def _worth_another_try(self, error: BackendError, now: float) -> float | None:
+        """Seconds to wait before the same cloud is asked once more, if that is better than the next leg: what failed at
+        once may have been an accident, and the preferred cloud is worth two seconds. Silence never is."""
+        leg = self._leg
+        assert leg is not None
+        if leg.local or self._content or leg.name in self._again:
+            return None
+        match error.fault:
+            case Fault.SERVER:
+                pause = BACK_OFF * (0.5 + self._jitter)
+            case Fault.UNREACHABLE if error.status != TIMED_OUT:
+                pause = BACK_OFF * (0.5 + self._jitter)
+            case Fault.BUSY if error.retry_after is not None and error.retry_after <= WORTH_WAITING:
+                pause = error.retry_after
+            case _:
+                return None
+        budget = self._budgets.get(leg.name)
+        return pause if budget is not None and budget.spend(now) else None
 
     def _for_the_box(self, request: ChatRequest) -> ChatRequest:
         """A cloud's request as the box can take it: biases name tokens of another vocabulary, and old turns may be
@@ -382,14 +423,16 @@ class Relay:
         return [*actions, Done()]
 
     def _tried(self, error: BackendError | None, now: float) -> Tried:
-        breaker = self._breakers.get(self._name)
-        if breaker and self._pass:
+        breakers = self._breakers.get(self._name)
+        if breakers and self._pass:
             if error is None:
-                breaker.succeed(self._pass, now)
+                breakers.succeed(self._pass, now)
             elif error.fault is Fault.GONE:
-                breaker.abandon(self._pass)
+                breakers.abandon(self._pass)
             else:
-                breaker.fail(self._pass, now, error, jitter=self._jitter)
+                breakers.fail(self._pass, now, error, jitter=self._jitter)
+        if error is None and self._name in self._budgets:
+            self._budgets[self._name].earn()
         self._pass, self._running = None, False
         return Tried(
             leg=self._name,

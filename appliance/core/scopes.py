@@ -2,10 +2,11 @@
 
 Rules of this file:
 
-1. What is wrong with the way, the key or the servers is the upstream's; what is wrong with an answer, or with asking too
-   much, is the model's. `scope` is the table.
-2. A call needs leave from both. How it ended counts in the one that it tells about; to the other it proved nothing.
-   An answer that reached its end speaks for both.
+1. What is wrong with the way, the key or the servers is the upstream's; what is wrong with an answer, or with asking
+   too much, is the model's. `scope` is the table.
+2. A call needs leave from both. How it ended counts in the one that it tells about; to the other it proved nothing,
+   unless it was that one's trial: a trial that was not answered has failed. An answer that reached its end speaks
+   for both.
 3. A model the upstream does not know is remembered for a quarter of an hour, and says nothing about its other models.
 4. Offline is no failure of anybody's. Nothing is asked meanwhile and nothing counted; afterwards a trial goes at once.
 5. Models come from callers: of those that were not asked for lately only so many are remembered.
@@ -19,13 +20,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from appliance.core.breaker import UNCOUNTED, Breaker, Pass, State
+from appliance.core.breaker import CONFIG_COOLDOWN, Breaker, Pass, State
 from appliance.core.chat import BackendError, Fault
 from appliance.core.offline import Missing, sentence
 
 MODELS = 256
 LONGEST_NAME = 200  # characters by which a model is remembered
 LATELY = 3600.0
+_NEVER = float("inf")
+_UNANSWERED = frozenset({Fault.UNREACHABLE, Fault.SERVER, Fault.SILENT, Fault.BROKEN})
+"""Ways to end that are no answer at all. A cloud that is busy, or refuses, is there."""
 _UNKNOWN = ("model_not_found", "not_found_error")
 _UNAVAILABLE, _OVERLOADED = 503, 529  # 529 is the one 5xx that clouds say of a model
 
@@ -85,6 +89,7 @@ class Breakers:
         self._upstream = self._breaker()
         self._models: OrderedDict[str, _Known] = OrderedDict()  # the one asked for last stands last
         self._missing: Missing | None = None
+        self._forget_at = _NEVER  # when the first of the unknown models may be asked for again
         self.asked_at: float | None = None
         """When somebody last wanted an answer of it, whether or not it was let through."""
         self.answered_at: float | None = None
@@ -102,8 +107,8 @@ class Breakers:
         if self._missing is not None:
             return "offline"
         states = [breaker.state(now) for breaker in self._asked_of(now, model)]
-        mildest = min(states, key=_STERNNESS.index, default="closed")
-        return max(self._upstream.state(now), mildest, key=_STERNNESS.index)
+        mildest: State = min(states, key=_STERNNESS.index, default="closed")
+        return max((self._upstream.state(now), mildest), key=_STERNNESS.index)
 
     def admits(self, now: float, model: str | None = None) -> bool:
         if self._missing is not None or not self._upstream.admits(now):
@@ -167,6 +172,8 @@ class Breakers:
     def begin(self, now: float, model: str = "") -> Leave | None:
         """Leave to call now, or ``None``. Whoever gets it must give it back by `succeed`, `fail` or `abandon`."""
         self.asked_at = now
+        if now >= self._forget_at:
+            self._forget(now)
         own = self._own(model, now)
         if self._missing is not None or not own.admits(now):
             return None
@@ -185,15 +192,21 @@ class Breakers:
 
     def fail(self, leave: Leave, now: float, error: BackendError, *, jitter: float) -> None:
         """The answer ended by `error`."""
-        ours = self._missing is not None and error.fault is not Fault.CONFIG
-        if ours or error.private or error.fault in UNCOUNTED:
+        if self._missing is not None and error.fault is not Fault.CONFIG:
             self.abandon(leave)
-        elif scope(error) == "upstream":
-            leave.breaker.abandon(leave.model)
+            return
+        upstream = scope(error) == "upstream"
+        unanswered = error.fault in _UNANSWERED
+        if upstream or (unanswered and leave.upstream.trial):
             self._upstream.fail(leave.upstream, now, error, jitter=jitter)
         else:
             self._upstream.abandon(leave.upstream)
+        if not upstream or (unanswered and leave.model.trial):
             leave.breaker.fail(leave.model, now, error, jitter=jitter)
+        else:
+            leave.breaker.abandon(leave.model)
+        if unknown_model(error):
+            self._forget_at = min(self._forget_at, now + CONFIG_COOLDOWN)
 
     def abandon(self, leave: Leave) -> None:
         """The call proved nothing: the client left, or the mistake was the caller's own."""
@@ -255,6 +268,15 @@ class Breakers:
         self._models.move_to_end(name)
         known.asked_at = now
         return known.breaker
+
+    def _forget(self, now: float) -> None:
+        """The unknown models whose time is over are strangers again, and no alarm to anybody."""
+        unknown = {name: known.breaker for name, known in self._models.items() if _unknown(known.breaker)}
+        for name, breaker in unknown.items():
+            if breaker.state(now) != "open":
+                del self._models[name]
+        waits = [breaker.reopens_in(now) for breaker in unknown.values()]
+        self._forget_at = now + min((wait for wait in waits if wait is not None), default=_NEVER)
 
     def _dispensable(self, now: float) -> str:
         """The model whose being forgotten is missed least."""

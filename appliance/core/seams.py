@@ -23,6 +23,9 @@ class Quirks:
     ``reasoning_back``: models that refuse a turn with tool calls which comes back without what was thought before them.
     ``short_ids``: tool-call ids must be nine letters or digits (Mistral).
     ``stream_usage``: may token counts be asked for in a stream?
+    ``user_after_tool``: may the user speak right behind a tool's result? (Mistral lets nobody but the assistant.)
+    ``signed_thinking``: while the model is to think, a call that is being answered must stand behind thinking that the
+    cloud has signed. Its calls have ids that begin with "toolu_".
     """
 
     new_limit: tuple[str, ...] = ()
@@ -31,6 +34,8 @@ class Quirks:
     reasoning_back: tuple[str, ...] = ()
     short_ids: bool = False
     stream_usage: bool = True
+    user_after_tool: bool = True
+    signed_thinking: bool = False
 
 
 PLAIN = Quirks()
@@ -116,6 +121,11 @@ class Dialect(Protocol):
 
     def objection(self, request: ChatRequest) -> str | None:
         """The path of a field of a *foreign* request that this dialect cannot say and that matters, if there is one."""
+        ...
+
+    def losses(self, request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> tuple[str, ...]:
+        """The fields that `render` leaves out or changes because this model, or this cloud, would refuse them, as the
+        client names them. What its own dialect already knows to be lost in others is `ChatRequest.unsaid`."""
         ...
 
     def render(self, request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> bytes:

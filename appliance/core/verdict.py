@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from appliance.core.breaker import Breaker
 from appliance.core.chat import BackendError, Fault
 from appliance.core.route import Leg
+from appliance.core.scopes import Breakers
 
 
 def verdict(errors: Sequence[tuple[Leg, BackendError]], *, stands_in: bool, stuck: bool) -> BackendError:
@@ -35,9 +35,9 @@ def verdict(errors: Sequence[tuple[Leg, BackendError]], *, stands_in: bool, stuc
     return last
 
 
-def set_aside(leg: Leg, breaker: Breaker, now: float) -> BackendError:
-    """Why the breaker lets nobody through, told anew: the first error was another client's, and so is its reply."""
-    last, wait = breaker.last, breaker.reopens_in(now)
+def set_aside(leg: Leg, breakers: Breakers, now: float) -> BackendError:
+    """Why the breakers let nobody through, told anew: the first error was another client's, and so is its reply."""
+    last, wait = breakers.why(now, leg.model), breakers.reopens_in(now, leg.model)
     if last is None:
         return BackendError(Fault.BUSY, f"{leg.name} is set aside.", status=503, retry_after=wait)
     return BackendError(last.fault, last.message, status=last.status, code=last.code, retry_after=wait)

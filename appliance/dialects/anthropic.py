@@ -39,7 +39,7 @@ from appliance.core.chat import (
     Usage,
 )
 from appliance.core.seams import PLAIN, Quirks, StreamDecoder, StreamEncoder
-from appliance.dialects import anthropic_errors, anthropic_in, anthropic_out, anthropic_whole, fields
+from appliance.dialects import anthropic_body, anthropic_errors, anthropic_in, anthropic_out, anthropic_whole, fields
 from appliance.dialects.anthropic_blocks import Blocks
 from appliance.dialects.anthropic_errors import NAME
 from appliance.dialects.anthropic_whole import counted, message, stopped
@@ -260,6 +260,9 @@ class Anthropic:
 
     def objection(self, request: ChatRequest) -> str | None:
         return anthropic_in.objection(request)
+
+    def losses(self, request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> tuple[str, ...]:
+        return anthropic_body.losses(request, model, quirks)
 
     def render(self, request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> bytes:
         return anthropic_in.render(request, model, quirks)

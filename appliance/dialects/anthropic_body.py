@@ -5,6 +5,8 @@ Rules of this file:
 1. A request of this dialect goes out as the client's own bytes. If only the model goes by another name there, only the
    bytes of its value change. A body is written anew only when something else has to change.
 2. Thinking that we closed ourselves has no valid signature: it is taken out of the history before a cloud sees it.
+   Where Anthropic insists on thinking before a call that is being answered, and somebody else has made the call, it is
+   asked not to think: a turn is thought about from its beginning or not at all.
 3. A committed answer is an assistant turn at the end, to the letter. Anthropic goes on from none while it is to think,
    so that is no longer asked for; nor from one that ends in white space, but cutting that off would repeat it in the
    answer. There the cloud may refuse (others of this dialect do not), and the refusal is ours, not the caller's.
@@ -17,8 +19,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import groupby
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -34,11 +38,15 @@ UNSIGNED = "appliance-unsigned"
 NOTHING_SAID = "..."
 """The user's turn that Anthropic insists on where another dialect needs none."""
 
+_ELSEWHERE = re.compile(r"(?!toolu_).*|toolu_[0-9a-f]{24}", re.DOTALL)
+
 # The first that fits. Anthropic must be told a limit, and refuses one that is more than the model can write.
 LIMITS = (("*claude-3-5*", 8192), ("*claude-3-7*", 32000), ("*claude-3*", 4096), ("*", 32000))
 # Claude took temperature, top_p and top_k up to 4.6. Later ones refuse the fields; other makers' models take them.
 TEMPERATE = ("*claude-[23i]*", "*-4", "*-4[@:]*", "*-4-20*", "*-4[-.][0-6]", "*-4[-.][0-6][-@:]*")
 EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+EFFORT_FIELDS = ("reasoning_effort", "reasoning")
+"""Where others say it."""
 CHOICES = {"auto": "auto", "required": "any", "none": "none", "named": "tool"}
 
 
@@ -63,30 +71,48 @@ def render(request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> bytes:
     """The body that asks a cloud of this dialect for `request`, under the name the cloud has for the model."""
     if request.dialect != NAME or not request.raw:
         return fields.compact(_built(request, model, quirks))
-    return _own(request, model, request.committed, _changes(request))
+    return _own(request, model, request.committed, _changes(request), quirks)
+
+
+def losses(request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> tuple[str, ...]:
+    """What `render` leaves out or changes because this model would refuse it."""
+    if request.dialect == NAME:
+        return ("thinking",) if request.raw and _unthinkable(request, quirks) else ()
+    sampling, said = request.sampling, _sampling(request, model)
+    lost: list[str] = []
+    for key, value in (("temperature", sampling.temperature), ("top_p", sampling.top_p)):
+        if value is not None and value != 1 and said.get(key) != value:  # 1 is what Anthropic does by itself
+            lost.append(key)
+    if (sampling.top_k or 0) > 0 and "top_k" not in said:
+        lost.append("top_k")
+    told = _can_be_told(model, quirks) and (request.effort in EFFORTS or request.effort == "none")
+    if request.effort is not None and not told:
+        lost.append(next((key for key in EFFORT_FIELDS if request.fields.get(key) is not None), "effort"))
+    return tuple(lost)
 
 
 def count_body(request: ChatRequest, model: str) -> bytes:
     """The body that asks a cloud of this dialect how many tokens the client's request has."""
-    return _own(request, model, None, {})
+    return _own(request, model, None, {}, PLAIN)
 
 
 # ------------------------------------------------------------------------------------- the client's own words
 
 
-def _own(request: ChatRequest, model: str, committed: Message | None, changes: Mapping[str, Any]) -> bytes:
+def _own(
+    request: ChatRequest, model: str, committed: Message | None, changes: Mapping[str, Any], quirks: Quirks
+) -> bytes:
     given: Sequence[Mapping[str, Any]] = request.fields["messages"]
     messages = given
     if UNSIGNED.encode() in request.raw:
         messages = _signed(given)
     if committed is not None:
         messages = _continued(messages, _blocks(committed.parts, exact=True))
-    if messages is given and not changes:
+    unthinking = committed is not None or _unthinkable(request, quirks)
+    if messages is given and not changes and not unthinking:
         return request.raw if request.fields.get("model") == model else with_model(request.raw, model)
     body = {**request.fields, **changes, "messages": messages, "model": model}
-    if committed is not None:
-        body.pop("thinking", None)
-    return fields.compact(body)
+    return fields.compact(_unthinking(body) if unthinking else body)
 
 
 def _changes(request: ChatRequest) -> dict[str, Any]:
@@ -119,6 +145,55 @@ def _unsigned(block: Mapping[str, Any]) -> bool:
     return block.get("type") == "thinking" and str(block.get("signature")).startswith(UNSIGNED)
 
 
+def _unthinkable(request: ChatRequest, quirks: Quirks) -> bool:
+    """Would Anthropic refuse to think here, because a call that is being answered was made by somebody else?
+
+    It looks at the last turn of the assistant, and has no such rule for thinking that is "adaptive". One call by
+    somebody else is enough: what Anthropic then said behind it, it said without thinking."""
+    thinking = request.fields.get("thinking")
+    if not isinstance(thinking, dict) or thinking.get("type") != "enabled":
+        return False
+    turns = (message for message in reversed(request.fields["messages"]) if message["role"] != "system")
+    last = True
+    for assistant, run in groupby(turns, key=lambda message: message["role"] == "assistant"):
+        blocks = [block for message in reversed([*run]) for block in _listed(message["content"])]
+        if not any(block["type"] == ("tool_use" if assistant else "tool_result") for block in blocks):
+            return False  # the turn began behind this
+        if not assistant:
+            continue
+        if last and blocks[0]["type"] in ("thinking", "redacted_thinking") and not _unsigned(blocks[0]):
+            return False
+        last = False
+        if any(_unsigned(block) or (quirks.signed_thinking and _is_elsewhere(block)) for block in blocks):
+            return True
+    return False
+
+
+def _listed(content: Any) -> list[Mapping[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _is_elsewhere(block: Mapping[str, Any]) -> bool:
+    """Is it a call with an id that is not Anthropic's? Those we make are of the same length, but hexadecimal."""
+    return block.get("type") == "tool_use" and _ELSEWHERE.fullmatch(block["id"]) is not None
+
+
+def _unthinking(body: dict[str, Any]) -> dict[str, Any]:
+    """The body without the wish to think, and without what may only be asked along with it."""
+    body.pop("thinking", None)
+    managed = body.get("context_management")
+    edits = managed.get("edits") if isinstance(managed, dict) else None
+    if isinstance(managed, dict) and isinstance(edits, list):
+        kept = [edit for edit in edits if not _clears_thinking(edit)]
+        if len(kept) < len(edits):
+            body["context_management"] = {**managed, "edits": kept}
+    return body
+
+
+def _clears_thinking(edit: Any) -> bool:
+    return isinstance(edit, dict) and str(edit.get("type")).startswith("clear_thinking")
+
+
 def _continued(messages: Sequence[Mapping[str, Any]], blocks: list[dict[str, Any]]) -> list[Mapping[str, Any]]:
     """The messages with `blocks` as the assistant's turn at the end, behind what the client itself began it with."""
     if not blocks:
@@ -126,7 +201,7 @@ def _continued(messages: Sequence[Mapping[str, Any]], blocks: list[dict[str, Any
     if not messages or messages[-1]["role"] != "assistant":
         return [*messages, {"role": "assistant", "content": blocks}]
     begun = messages[-1]["content"]
-    own = [{"type": "text", "text": begun}] if isinstance(begun, str) else [*begun]
+    own = [*_listed(begun)]
     if own and own[-1].get("type") == blocks[0]["type"] == "text":
         last = own.pop()
         blocks = [{**last, "text": last["text"] + blocks[0]["text"]}, *blocks[1:]]
@@ -157,8 +232,12 @@ def _built(request: ChatRequest, model: str, quirks: Quirks) -> dict[str, Any]:
         body["metadata"] = {"user_id": request.user}
     body |= _sampling(request, model)
     body |= _tools(request)
-    body |= _output(request, any(fnmatchcase(model, pattern) for pattern in quirks.effort))
+    body |= _output(request, _can_be_told(model, quirks))
     return body
+
+
+def _can_be_told(model: str, quirks: Quirks) -> bool:
+    return any(fnmatchcase(model, pattern) for pattern in quirks.effort)
 
 
 def _turns(messages: Iterable[Message]) -> list[dict[str, Any]]:

@@ -67,6 +67,11 @@ MATTERS = (
 #   user_profile_id, workspace_id                        whose account it is, over there
 #   top_k                                                narrows the choice of words a little; the box obeys it
 
+TOOL = frozenset("type name description input_schema strict".split())
+# What else a tool may hold, and the answer can do without a word: cost and speed.
+TOOL_ASIDE = frozenset(("cache_control", "eager_input_streaming"))
+TOOL_DEFAULTS = {"defer_loading": False, "allowed_callers": ["direct"], "input_examples": []}
+
 # From how many tokens of thinking on it is how much effort.
 BUDGETS = ((16384, "high"), (4096, "medium"), (0, "low"))
 CHOICES: dict[str, Literal["auto", "none", "required", "named"]] = {
@@ -299,6 +304,8 @@ def _tools(given: fields.Object, seen: Seen) -> tuple[Tool, ...]:
         if fields.string(tool, "type", path) not in (None, "custom"):
             seen.foreign.append(path)  # the cloud runs it, or has trained for it
             continue
+        if any(tool[key] not in (None, TOOL_DEFAULTS.get(key)) for key in tool.keys() - TOOL - TOOL_ASIDE):
+            seen.lost.add("tools")
         schema = fields.mapping(tool, "input_schema", path)
         if schema is None:
             where = at(path, "input_schema")

@@ -153,6 +153,7 @@ class _Answer:
                 self._counts.add(found.get("usage"), batch)
             else:
                 self._finish({}, batch, meant=True)
+                batch.events.append(Opaque(content=False, over=True, wire=batch.wire()))
 
     def start(self, message: Any, batch: Batch, *, whole: bool = False) -> None:
         """The beginning of an answer, or all of it."""

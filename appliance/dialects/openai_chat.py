@@ -370,6 +370,9 @@ class OpenAIChat:
     def objection(self, request: ChatRequest) -> str | None:
         return openai_chat_body.objection(request)
 
+    def losses(self, request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> tuple[str, ...]:
+        return openai_chat_body.losses(request, model, quirks)
+
     def render(self, request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> bytes:
         return openai_chat_body.render(request, model, quirks)
 

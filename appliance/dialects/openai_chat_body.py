@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from itertools import groupby
 from typing import Any
 
 from appliance.core.chat import (
@@ -51,6 +52,7 @@ EFFORTS = {
 }
 # The vocabulary has a field for it, and the clients that fill it have names of their own.
 STOP_FIELDS = {"anthropic": "stop_sequences"}
+WRITTEN = {"effort": ("thinking", "output_config"), "user": ("metadata",)}
 
 
 def objection(request: ChatRequest) -> str | None:
@@ -61,6 +63,28 @@ def objection(request: ChatRequest) -> str | None:
         if len(tool.name) > LONGEST_TOOL_NAME:
             return f"tools[{index}].name"
     return None
+
+
+def losses(request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> tuple[str, ...]:
+    """What `render` leaves out because this model, or this cloud, would refuse it."""
+    if request.dialect == NAME:
+        return ()
+    lost: list[str] = []
+    drawn = _drawing(request, model, quirks)
+    for key, value in (("temperature", request.sampling.temperature), ("top_p", request.sampling.top_p)):
+        if value is not None and value != 1 and key not in drawn:  # 1 is what they do by themselves
+            lost.append(key)
+    told = _effort(request, model, quirks)
+    if request.effort is not None and (told is None or (told == "none" and request.effort != "none")):
+        lost.append(_field(request, "effort"))
+    if request.user and quirks.short_ids:
+        lost.append(_field(request, "user"))
+    return tuple(lost)
+
+
+def _field(request: ChatRequest, word: str) -> str:
+    """What the client calls it."""
+    return next((key for key in WRITTEN[word] if request.fields.get(key) is not None), word)
 
 
 def render(request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> bytes:
@@ -126,27 +150,19 @@ def _built(request: ChatRequest, model: str, quirks: Quirks) -> dict[str, Any]:
     """A body from the vocabulary alone."""
     turns = request.messages if request.committed is None else (*request.messages, request.committed)
     back = _matches(model, quirks.reasoning_back)
-    body: dict[str, Any] = {"model": model, "messages": _conversation(turns, _taste(quirks), back)}
+    body: dict[str, Any] = {"model": model, "messages": _conversation(turns, _taste(quirks), quirks, back)}
     if request.stream:
         body["stream"] = True
         if quirks.stream_usage:
             body["stream_options"] = {"include_usage": True}  # a client of another dialect always wants the numbers
-    new = _matches(model, quirks.new_limit)
     if request.max_tokens is not None:
+        new = _matches(model, quirks.new_limit)
         body["max_completion_tokens" if new else "max_tokens"] = request.max_tokens
     if request.stop:
         body["stop"] = list(request.stop)
     if request.n > 1:
         body["n"] = request.n
-    sampling = request.sampling
-    # Only what OpenAI itself knows: a strict cloud refuses the others, and a lenient one does without them. The models
-    # with the new limit reason, and refuse to be told how to draw.
-    for key in ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed"):
-        value = getattr(sampling, key)
-        if value is not None and not (new and key in ("temperature", "top_p")):
-            body[key] = value
-    if sampling.logit_bias:
-        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+    body |= _drawing(request, model, quirks)
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
         if request.tool_choice is not None:
@@ -155,13 +171,33 @@ def _built(request: ChatRequest, model: str, quirks: Quirks) -> dict[str, Any]:
             body["parallel_tool_calls"] = request.parallel_tools
     if request.format is not None:
         body["response_format"] = _format(request.format)
-    if request.tools and _matches(model, quirks.unthinking_tools):
-        body["reasoning_effort"] = "none"
-    elif request.effort in EFFORTS and _matches(model, quirks.effort):
-        body["reasoning_effort"] = EFFORTS[request.effort]
+    effort = _effort(request, model, quirks)
+    if effort is not None:
+        body["reasoning_effort"] = effort
     if request.user and not quirks.short_ids:  # Mistral has no such field, and refuses what it does not know
         body["user"] = _user(request.user)
     return body
+
+
+def _drawing(request: ChatRequest, model: str, quirks: Quirks) -> dict[str, Any]:
+    """How the next word is drawn, as far as OpenAI itself knows words for it: a strict cloud refuses the others, and a
+    lenient one does without them. The models with the new limit reason, and refuse to be told."""
+    said: dict[str, Any] = {}
+    sampling, new = request.sampling, _matches(model, quirks.new_limit)
+    for key in ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed"):
+        value = getattr(sampling, key)
+        if value is not None and not (new and key in ("temperature", "top_p")):
+            said[key] = value
+    if sampling.logit_bias:
+        said["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+    return said
+
+
+def _effort(request: ChatRequest, model: str, quirks: Quirks) -> str | None:
+    """How much to think, in a word that the model takes beside the rest."""
+    if request.tools and _matches(model, quirks.unthinking_tools):
+        return "none"
+    return EFFORTS.get(request.effort or "") if _matches(model, quirks.effort) else None
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
@@ -192,35 +228,59 @@ def _user(user: str) -> str:
     return user if len(user) <= LONGEST_USER else hashlib.sha256(user.encode(errors="surrogatepass")).hexdigest()
 
 
-def _conversation(turns: Sequence[Message], taste: Taste, reasoning_back: bool) -> list[dict[str, Any]]:
-    """Our messages as OpenAI's. Each tool result is a message of its own there, and all results of a turn must
-    directly follow the calls; what else stands beside them is said by the user behind the last one."""
+def _conversation(turns: Sequence[Message], taste: Taste, quirks: Quirks, reasoning_back: bool) -> list[dict[str, Any]]:
+    """Our messages as OpenAI's. Each tool result is a message of its own there, and all results must directly follow
+    the calls; what stands before, between and beside them is said by the user behind the last one."""
     written: list[dict[str, Any]] = []
-    beside: tuple[Part, ...] = ()
-    for turn in turns:
-        results = [part for part in turn.parts if isinstance(part, ToolResult)]
-        parts: tuple[Part, ...] = tuple(part for part in turn.parts if not isinstance(part, ToolResult))
-        if results:
-            written += [
-                {"role": "tool", "tool_call_id": fitting_id(part.id, taste), "content": part.text} for part in results
-            ]
-            beside += parts
+    for assistant, run in groupby(turns, key=lambda turn: turn.role == "assistant"):
+        if not assistant:
+            written += _answered([*run], taste, quirks)
             continue
-        if beside and turn.role == "user":
-            parts, beside = beside + parts, ()
-        elif beside:
-            written.append(_written(Message(role="user", parts=beside), taste))
-            beside = ()
-        said = Message(role=turn.role, parts=parts)
-        if turn.role != "assistant" or _says(said):
-            written.append(_written(said, taste))
-        if reasoning_back and any(isinstance(part, ToolCall) for part in parts):
-            # Even where there was none: it is the field that is missed.
-            thought = "".join(part.text for part in parts if isinstance(part, Reasoning))
-            written[-1]["reasoning_content"] = thought
-    if beside:
-        written.append(_written(Message(role="user", parts=beside), taste))
+        for turn in run:
+            if _says(turn):
+                written.append(_written(turn, taste))
+            if reasoning_back and any(isinstance(part, ToolCall) for part in turn.parts):
+                # Even where there was none: it is the field that is missed.
+                thought = "".join(part.text for part in turn.parts if isinstance(part, Reasoning))
+                written[-1]["reasoning_content"] = thought
     return written
+
+
+def _answered(run: Sequence[Message], taste: Taste, quirks: Quirks) -> list[dict[str, Any]]:
+    """What was said to the assistant until it spoke again."""
+    last = max((at for at, turn in enumerate(run) if _results(turn)), default=-1)
+    results = [part for turn in run for part in _results(turn)]
+    behind = run[last + 1 :]
+    beside = [turn for turn in run[: last + 1] if turn.role == "system"]
+    said = tuple(part for turn in run[: last + 1] if turn.role != "system" for part in _others(turn))
+    if said and behind and behind[0].role == "user":  # in one breath
+        said, behind = said + behind[0].parts, behind[1:]
+    if said:
+        beside.append(Message(role="user", parts=said))
+    others = [*beside, *behind]
+    answers: list[dict[str, Any]] = [
+        {"role": "tool", "tool_call_id": fitting_id(part.id, taste), "content": part.text} for part in results
+    ]
+    if answers and others and not quirks.user_after_tool:
+        answers[-1]["content"] = _behind(results[-1].text, [part for turn in others for part in turn.parts])
+        others = []
+    return [*answers, *(_written(turn, taste) for turn in others)]
+
+
+def _behind(result: str, said: Sequence[Part]) -> str | list[dict[str, Any]]:
+    """A tool's result with what the user says behind it, where nobody but the assistant may speak next."""
+    texts = [result, *(part.text for part in said if isinstance(part, Text))]
+    text = "\n\n".join(text for text in texts if text)
+    images = (part for part in said if isinstance(part, Image))
+    return _content(Message(role="tool", parts=(*((Text(text),) if text else ()), *images)))
+
+
+def _results(turn: Message) -> list[ToolResult]:
+    return [part for part in turn.parts if isinstance(part, ToolResult)]
+
+
+def _others(turn: Message) -> tuple[Part, ...]:
+    return tuple(part for part in turn.parts if not isinstance(part, ToolResult))
 
 
 def _says(message: Message) -> bool:

@@ -47,6 +47,10 @@ PART_NEEDS = {"image_url": "images", "input_audio": "audio", "audio": "audio", "
 SEEDS = 2**63
 CHOICES_AT_MOST = 128
 
+# What the vocabulary says of a tool. The mark of a cache is known from others, and costs no words.
+TOOL = frozenset(("type", "function", "cache_control"))
+FUNCTION = frozenset(("name", "description", "parameters", "strict", "cache_control"))
+
 CHOICES: dict[str, Literal["auto", "none", "required"]] = {
     "auto": "auto",
     "none": "none",
@@ -296,6 +300,10 @@ def _tools(found: fields.Object, seen: Seen) -> tuple[Tool, ...]:
         name = fields.string(function, "name", path)
         if not name:
             raise refusal(at(path, "name"), f"{at(path, 'name')} is missing; a tool needs a name.")
+        if any(tool[key] is not None for key in tool.keys() - TOOL) or any(
+            function[key] is not None for key in function.keys() - FUNCTION
+        ):
+            seen.lost.add("tools")
         schema, described, strict = function.get("parameters"), function.get("description"), function.get("strict")
         if schema is not None and not isinstance(schema, dict):
             seen.foreign.append(at(path, "parameters"))  # some clouds take even that

@@ -137,7 +137,7 @@ class SseDecoder(ABC):
             if mark == DONE and not self._ended:
                 raise broken("the end mark before the end of the answer")
             if mark in (b"", DONE):
-                return (Opaque(content=False, wire=Wire(self.dialect, raw)),)
+                return (Opaque(content=False, over=mark == DONE, wire=Wire(self.dialect, raw)),)
         assert data is not None
         found = parsed(data, "an event")
         if not isinstance(found, dict):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from appliance.backends import cloud
-from appliance.core.chat import BackendError, ChatRequest, Degraded, Fault, Message, Opened, Reply, Text
+from appliance.core.chat import BackendError, ChatRequest, Degraded, Fault, Message, Opened, Reply, Sampling, Text
 from appliance.core.seams import Quirks
 from appliance.dialects.openai_chat import OPENAI
 from tests.backends.scripted import (
@@ -229,6 +229,26 @@ def test_what_was_lost_in_translation_is_said_first():
 
     batches = within(scene, healthy)
     assert batches[0] == [Opened(headers=()), Degraded(what="incense"), Degraded(what="omens")]
+
+
+def test_what_the_dialect_leaves_out_for_this_model_is_said_too_and_nothing_twice():
+    request = replace(FOREIGN, sampling=Sampling(temperature=0.5), user="u", unsaid=("incense", "user"))
+    quirks = Quirks(new_limit=("o*",), short_ids=True)
+
+    async def scene(made, _):
+        return await read(made, request=request, model="o3")
+
+    lost = [event.what for event in within(scene, healthy, quirks=quirks)[0][1:]]
+    assert lost == ["incense", "user", "temperature"]
+
+
+def test_what_a_cloud_of_the_clients_own_dialect_is_not_told_is_said():
+    class Losing(Insistent):
+        def losses(self, request, model, quirks):
+            return ("thinking",)
+
+    batches = within(lambda made, _: read(made), healthy, dialect=Losing())
+    assert batches[0] == [Opened(headers=()), Degraded(what="thinking")]
 
 
 def test_of_the_same_dialect_nothing_is_lost():

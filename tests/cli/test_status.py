@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from appliance.__main__ import main
-from appliance.cli.status import columns, span, table
+from appliance.cli import status
+from appliance.cli.reach import client
+from appliance.cli.status import columns, screen, span, table, watch
 from tests.cli.canned import Canned
 
 STATUS: dict[str, Any] = {
@@ -155,3 +160,122 @@ def test_a_standby_is_shown_with_what_it_has_cost() -> None:
         "900 tokens of prompts were not computed again\n"
     ) in words
     assert "Standby: cold\n" in table(STATUS | {"engine": STATUS["engine"] | {"standby": "cold"}})
+
+
+# ------------------------------------------------------------------------------------------------------- watching
+
+
+def watched(canned: Canned, then: list[Any], *, as_json: bool = False) -> int:
+    """Watch `canned`; before every further look the next of `then` is done, and after the last comes Ctrl-C."""
+    steps = iter(then)
+
+    def pause(seconds: float) -> None:
+        assert seconds == 1.0
+        for step in steps:
+            step()
+            return
+        raise KeyboardInterrupt
+
+    with client(canned.url) as to:
+        return watch(to, as_json=as_json, pause=pause)
+
+
+def saying(canned: Canned, **changes: Any) -> Any:
+    return lambda: canned.json("/appliance/status", STATUS | changes)
+
+
+def test_without_a_terminal_there_is_a_line_for_each_change(canned: Canned, capsys: pytest.CaptureFixture[str]) -> None:
+    saying(canned)()
+    dead = [STATUS["upstreams"][0] | {"state": "open", "last_fault": "silent"}]
+    requests = {"total": 99, "running": 3, "taken_over": 2, "fell_back": 3, "failed": 0}
+    changes = [
+        saying(canned, requests=requests, uptime_s=201.0),  # nothing that somebody waits for
+        saying(canned, upstreams=dead),
+        saying(canned, upstreams=dead),
+        saying(canned, upstreams=dead, serving=None, engine={"state": "failing"}, requests={"failed": 1}),
+        saying(canned, journal={"kept": 1, "waiting": 2, "dropped": 0, "trouble": "disk full"}),
+    ]
+    assert watched(canned, changes) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [said[10:] for said in lines] == [
+        "serving local; openai closed; n1n open (config), ALARM; engine ready",
+        "serving local; openai open (silent); engine ready",
+        "serving nobody; openai open (silent); engine failing; 1 failed",
+        "serving local; openai closed; n1n open (config), ALARM; engine ready; journal not written",
+    ]
+    assert all(said[2] == said[5] == ":" and said[8:10] == "  " for said in lines)
+    assert len(canned.asked) == 6
+
+
+def test_an_appliance_that_is_not_there_is_a_line_too_and_watched_on(
+    canned: Canned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = canned.answers.clear
+    saying(canned)()
+    assert watched(canned, [gone, gone, saying(canned)]) == 0
+    lines = [said[10:] for said in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 3
+    assert lines[1].endswith("is not an appliance; choose another port in appliance.toml.")
+    assert lines[0] == lines[2]
+
+
+def test_as_json_there_is_an_object_for_each_change(canned: Canned, capsys: pytest.CaptureFixture[str]) -> None:
+    saying(canned)()
+    assert watched(canned, [saying(canned), saying(canned, serving=None)], as_json=True) == 0
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert {**first, "at": 0} == STATUS | {"at": 0}
+    assert second["serving"] is None
+
+
+def test_on_a_terminal_it_is_drawn_anew_every_second(
+    canned: Canned, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("LINES", "60")
+    saying(canned)()
+    assert watched(canned, [saying(canned), canned.answers.clear]) == 0
+    out = capsys.readouterr().out
+    drawn = screen(table(STATUS), (200, 60))
+    assert out.startswith(f"\x1b[2J{drawn}{drawn}\x1b[H")
+    assert "is not an appliance" in out.removeprefix(f"\x1b[2J{drawn}{drawn}")
+    assert out.endswith("\x1b[J\n")
+
+
+def test_a_screen_is_written_over_and_never_longer_or_wider_than_the_terminal() -> None:
+    assert screen("ab\ncd", (80, 24)) == "\x1b[Hab\x1b[K\ncd\x1b[K\n\x1b[J"
+    assert screen("abcdef\ng", (4, 24)) == "\x1b[Habc\x1b[K\ng\x1b[K\n\x1b[J"
+    assert screen("a\nb\nc\nd", (80, 4)) == "\x1b[Ha\x1b[K\nb\x1b[K\n...\x1b[K\n\x1b[J"
+    assert screen("a\nb\nc", (80, 4)) == "\x1b[Ha\x1b[K\nb\x1b[K\nc\x1b[K\n\x1b[J"
+
+
+def test_ctrl_c_ends_watching_with_0_also_in_the_middle_of_a_question(
+    canned: Canned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(status, "ask", interrupt)
+    assert main(["status", "--watch", "--url", canned.url]) == 0
+
+
+@pytest.mark.live
+def test_a_real_ctrl_c_ends_a_real_watch_with_0(canned: Canned) -> None:
+    saying(canned)()
+    program = [sys.executable, "-m", "appliance", "status", "--watch", "--url", canned.url]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        first = watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        rest, trouble = watching.communicate(timeout=30)
+    assert first.endswith("engine ready\n")
+    assert (watching.returncode, rest, trouble) == (0, "", "")
+
+
+def test_a_journal_is_mentioned_only_if_something_is_lost_or_in_the_way() -> None:
+    fine = {"kept": 5, "waiting": 1, "dropped": 0, "trouble": None}
+    assert table(STATUS | {"journal": fine}) == table(STATUS)
+    lost = table(STATUS | {"journal": fine | {"dropped": 7}})
+    assert "The journal: 7 records were dropped since the start, because nobody could write them in time.\n" in lost
+    full = table(STATUS | {"journal": fine | {"trouble": "database or disk is full"}})
+    assert "The journal cannot be written (database or disk is full); nothing is lost yet.\n" in full

@@ -1,9 +1,9 @@
 """Legs, events and the telling of conversations with the relay, for its tests."""
 
-from appliance.core.breaker import Breaker
 from appliance.core.chat import BackendError, ChatRequest, Fault, Finish, Message, Started, Text, TextDelta
 from appliance.core.relay import Call, Done, Emit, Limits, Relay, Tried
 from appliance.core.route import Leg
+from appliance.core.scopes import Breakers
 
 CLAUDE = Leg(name="claude", model="sonnet", continues=False)
 OPENAI = Leg(name="openai", model="gpt", continues=True)
@@ -32,8 +32,10 @@ def begin(*legs, request=None, now=0.0, limits=LIMITS, **breakers):
 
 def opened(error=None):
     """A breaker that opened at 0 and lets a trial through at 10."""
-    breaker = Breaker(failures=1, cooldown=10.0)
-    breaker.fail(breaker.begin(0.0), 0.0, error or broke(Fault.SERVER, "claude said 500.", status=500), jitter=0.5)
+    breaker = Breakers(failures=1, cooldown=10.0)
+    breaker.fail(
+        breaker.begin(0.0, CLAUDE.model), 0.0, error or broke(Fault.SERVER, "claude said 500.", status=500), jitter=0.5
+    )
     return breaker
 
 

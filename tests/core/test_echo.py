@@ -156,6 +156,11 @@ def test_of_the_blocks_only_the_one_is_told_in_which_it_goes_on():
     assert heard(THOUGHTFUL, *blocks) == [BlockStart(index=1, kind="text"), text(" so."), BlockStop(index=1)]
 
 
+def test_a_block_that_ended_before_is_not_told():
+    blocks = [BlockStart(index=0, kind="text"), text("Hello "), BlockStop(index=0), text("wor"), text("ld")]
+    assert heard(HELLO, *blocks) == [text("ld")]
+
+
 def test_a_signature_of_thinking_that_was_begun_by_the_first_answer_is_not_told_and_later_ones_are():
     signature = Opaque(content=False, wire=Wire("anthropic", b"signature"))
     first, second = BlockStart(index=0, kind="reasoning"), BlockStart(index=1, kind="reasoning")

@@ -9,7 +9,6 @@ from collections import Counter
 
 import pytest
 
-from appliance.core.breaker import Breaker
 from appliance.core.chat import (
     CONTENT,
     BackendError,
@@ -32,6 +31,7 @@ from appliance.core.chat import (
 )
 from appliance.core.relay import Call, Done, Emit, Limits, Relay, Tried
 from appliance.core.route import Offer, legs
+from appliance.core.scopes import Breakers
 
 OFFERS = (Offer(name="claude"), Offer(name="openai", prefill=True), Offer(name="gemini"))
 LIMITS = Limits(first_content=5.0, stall=8.0, whole=20.0, total=60.0)
@@ -42,22 +42,26 @@ CLOUD_FAULTS = [
 ]
 
 
-class WatchedBreaker(Breaker):
-    """A breaker that knows which passes are out, and protests when one comes back twice or trials overlap."""
+class WatchedBreaker(Breakers):
+    """Breakers that know which passes are out, and protest when one comes back twice or trials overlap."""
 
     def __init__(self):
         super().__init__(failures=3, cooldown=10.0)
         self.out = {}
         self.trials = 0
 
-    def begin(self, now):
-        admitted = self.admits(now)
-        leave = super().begin(now)
-        assert (leave is not None) == admitted
+    def begin(self, now, model=""):
+        admitted = self.admits(now, model)
+        leave = super().begin(now, model)
+        assert leave is not None or not admitted
         if leave is not None:
             self.out[id(leave)] = leave
             self.trials += leave.trial
-            assert not leave.trial or len([p for p in self.out.values() if p.trial and p.era == leave.era]) == 1
+            for scope in ("upstream", "model"):
+                mine = getattr(leave, scope)
+                others = [p for p in self.out.values() if scope == "upstream" or p.breaker is leave.breaker]
+                running = [p for p in others if getattr(p, scope).trial and getattr(p, scope).era == mine.era]
+                assert not mine.trial or len(running) == 1
         return leave
 
     def succeed(self, leave, now):

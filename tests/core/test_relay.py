@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from appliance.core.breaker import Breaker
 from appliance.core.chat import (
     Fault,
     Finish,
@@ -24,6 +23,7 @@ from appliance.core.chat import (
 )
 from appliance.core.pulse import LINGER
 from appliance.core.relay import Call, Done, Emit
+from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, GEMINI, LIMITS, OPENAI, START, ask, begin, broke, told, verdict
 
 OPENED = Opened(headers=(("x-request-id", "q1"),))
@@ -257,7 +257,7 @@ def test_what_follows_the_finish_of_the_box_has_two_seconds_too():
 
 
 def test_the_callers_own_mistake_goes_back_as_it_is_and_nobody_else_is_asked():
-    breaker = Breaker(failures=1)
+    breaker = Breakers(failures=1)
     relay, _ = begin(CLAUDE, BOX, claude=breaker)
     error = broke(Fault.REQUEST, "No such field.", status=400, reply=Reply(status=400, body=b"{}"))
     actions = relay.fail(error, 1.0)

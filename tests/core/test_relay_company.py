@@ -2,9 +2,9 @@
 
 import pytest
 
-from appliance.core.breaker import Breaker
 from appliance.core.chat import BackendError, Degraded, Fault, Reply, Takeover
 from appliance.core.relay import Done, Limits, Relay
+from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, OPENAI, START, A, ask, begin, broke, opened, told, verdict
 
 FULL = BackendError(Fault.BUSY, "All slots of the box are taken.", status=503, retry_after=7.0)
@@ -32,7 +32,7 @@ def test_with_every_breaker_open_and_no_box_the_client_hears_why():
 
 def test_a_breaker_that_is_busy_with_its_trial_says_the_cloud_is_set_aside():
     breaker = opened()
-    breaker.last = None
+    breaker.why = lambda now, model: None
     breaker.begin(10.0)
     _, actions = begin(CLAUDE, now=10.0, claude=breaker)
     assert verdict(actions) == (Fault.BUSY, 503, "claude is set aside.")
@@ -44,7 +44,7 @@ def test_with_no_leg_at_all_the_client_hears_so():
 
 
 def test_a_breaker_hears_of_the_end_and_not_of_the_beginning():
-    breaker = Breaker(failures=1)
+    breaker = Breakers(failures=1)
     relay, _ = begin(CLAUDE, claude=breaker)
     relay.receive([A], 1.0)
     assert breaker.state(1.0) == "closed"
@@ -79,7 +79,7 @@ def test_however_a_trial_ends_it_is_over(ends, state):
 
 
 def test_the_second_of_two_failing_legs_tells_its_own_breaker():
-    claude, openai = Breaker(failures=1), Breaker(failures=1)
+    claude, openai = Breakers(failures=1), Breakers(failures=1)
     relay, _ = begin(CLAUDE, OPENAI, BOX, claude=claude, openai=openai)
     relay.fail(broke(Fault.BROKEN), 1.0)
     relay.fail(broke(Fault.SILENT), 2.0)
@@ -90,7 +90,7 @@ def test_the_second_of_two_failing_legs_tells_its_own_breaker():
 
 
 def test_the_jitter_given_at_birth_moves_the_cooldown():
-    breaker = Breaker(failures=1, cooldown=10.0)
+    breaker = Breakers(failures=1, cooldown=10.0)
     relay = Relay(ask(), [CLAUDE], {"claude": breaker}, limits=Limits(), jitter=0.0)
     relay.start(0.0)
     relay.end(0.0)
@@ -101,7 +101,7 @@ def test_the_jitter_given_at_birth_moves_the_cooldown():
 
 
 def test_a_client_that_leaves_is_nobodys_failure():
-    breaker = Breaker(failures=1)
+    breaker = Breakers(failures=1)
     relay, _ = begin(CLAUDE, BOX, claude=breaker)
     relay.receive([A], 1.0)
     [tried, done] = relay.cancel(2.0)

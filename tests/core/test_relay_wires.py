@@ -2,7 +2,6 @@
 
 import pytest
 
-from appliance.core.breaker import Breaker
 from appliance.core.chat import (
     BlockStart,
     BlockStop,
@@ -16,6 +15,7 @@ from appliance.core.chat import (
     Usage,
 )
 from appliance.core.pulse import PATIENT_FIRST, Limits
+from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, GEMINI, LIMITS, OPENAI, START, A, ask, begin, broke, told
 
 LEARNED = Limits()
@@ -106,7 +106,7 @@ def test_a_bare_empty_answer_is_none():
 
 @pytest.mark.parametrize("fault", [Fault.CONFIG, Fault.BUSY])
 def test_what_is_between_a_caller_and_the_cloud_counts_for_nobody_else(fault):
-    breaker = Breaker(failures=1, cooldown=10.0)
+    breaker = Breakers(failures=1, cooldown=10.0)
     relay, _ = begin(CLAUDE, BOX, claude=breaker)
     assert told(relay.fail(broke(fault, status=429, retry_after=60.0, private=True), 1.0))[-1][:2] == ("call", "local")
     assert (breaker.state(1.0), breaker.alarm, breaker.failures) == ("closed", None, 0)

@@ -13,6 +13,7 @@ from appliance.dialects.anthropic_out import AnthropicDecoder
 WIRE = Path(__file__).parent.parent / "wire" / "anthropic"
 
 PASSED = Opaque(content=False)
+OVER = Opaque(content=False, over=True)
 SEEN = Opaque(content=True, closed=True)
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.core.chat import ChatRequest, Message, Reasoning, Text
-from appliance.dialects.anthropic_body import UNSIGNED, count_body, render
+from appliance.core.seams import PLAIN, Quirks
+from appliance.dialects.anthropic_body import UNSIGNED, count_body, losses, render
 from appliance.dialects.anthropic_in import parse, parse_count
 from appliance.dialects.fields import told
 
@@ -112,3 +113,81 @@ def test_a_request_to_count_goes_on_as_it_came_under_the_clouds_name() -> None:
     raw = b'{ "model": "big", "messages": [{"role":"user","content":"hi"}], "tools": [], "new": 1.50 }'
     assert count_body(parse_count(raw), "big") is raw
     assert count_body(parse_count(raw), "m2") == raw.replace(b"big", b"m2")
+
+
+# ------------------------------------------------------------------------------- calls that somebody else has made
+
+ANTHROPIC = Quirks(signed_thinking=True)
+THINK = {"type": "enabled", "budget_tokens": 2000}
+
+
+def calls(identity: str = "toolu_01A09q90qw90lq917835lq9x", *before: dict[str, Any]) -> dict[str, Any]:
+    call = {"type": "tool_use", "id": identity, "name": "f", "input": {}}
+    return {"role": "assistant", "content": [*before, call]}
+
+
+def answers(identity: str = "toolu_01A09q90qw90lq917835lq9x", *behind: dict[str, Any]) -> dict[str, Any]:
+    return {"role": "user", "content": [{"type": "tool_result", "tool_use_id": identity, "content": "42"}, *behind]}
+
+
+OURS = "toolu_" + "0123456789abcdef01234567"
+ASTRAY = [
+    [ASK, calls("toolu_1", THOUGHT), answers("toolu_1")],
+    [ASK, calls("call_1"), answers("call_1")],
+    [ASK, calls("call_1", SAID), answers("call_1", SAID), ASK],
+    [ASK, calls("call_1"), answers("call_1"), {"role": "system", "content": "note"}],
+    [ASK, calls(OURS), answers(OURS)],  # made here of an id that Anthropic would not take
+    # What Anthropic then called itself, it called without thinking.
+    [ASK, calls("call_1"), answers("call_1"), calls(), answers()],
+    [ASK, {"role": "assistant", "content": "I look."}, calls("call_1"), answers("call_1")],
+]
+SOUND = [
+    [ASK, calls("toolu_01", SIGNED), answers("toolu_01")],
+    [ASK, calls("call_1", SIGNED), answers("call_1")],
+    [ASK, calls("call_1", {"type": "redacted_thinking", "data": "x"}), answers("call_1")],
+    [ASK, calls(), answers()],  # the caller's own mistake
+    [ASK, calls("call_1"), answers("call_1"), {"role": "assistant", "content": "a"}, ASK],
+    [ASK, calls("call_1"), answers("call_1"), {"role": "assistant", "content": [SAID]}, ASK, calls(), answers()],
+    [ASK],
+]
+
+
+@pytest.mark.parametrize("messages", ASTRAY)
+def test_behind_a_call_of_somebody_elses_anthropic_is_not_asked_to_think(messages: list[dict[str, Any]]) -> None:
+    clear = {"type": "clear_thinking_20251015", "keep": "all"}
+    other = {"type": "clear_tool_uses_20250919"}
+    _, request = own(messages=messages, thinking=THINK, context_management={"edits": [clear, other]}, of_tomorrow=1)
+    body = json.loads(render(request, "big", ANTHROPIC))
+    assert "thinking" not in body
+    assert body["context_management"] == {"edits": [other]}
+    assert body["of_tomorrow"] == 1
+    assert losses(request, "big", ANTHROPIC) == ("thinking",)
+
+
+def test_what_was_thought_here_is_known_again_at_any_cloud_and_an_id_only_where_ids_tell() -> None:
+    _, marked = own(messages=ASTRAY[0], thinking=THINK)
+    raw, named = own(messages=ASTRAY[1], thinking=THINK)
+    assert "thinking" not in json.loads(render(marked, "big"))
+    assert render(named, "big") is raw
+    assert losses(named, "big", PLAIN) == ()
+
+
+@pytest.mark.parametrize("messages", SOUND)
+def test_a_turn_that_anthropic_can_think_on_passes_byte_for_byte(messages: list[dict[str, Any]]) -> None:
+    raw, request = own(messages=messages, thinking=THINK)
+    assert render(request, "big", ANTHROPIC) is raw
+    assert losses(request, "big", ANTHROPIC) == ()
+
+
+@pytest.mark.parametrize("thinking", [None, {"type": "adaptive"}, {"type": "disabled"}])
+def test_who_need_not_think_may_answer_anybodys_call(thinking: Any) -> None:
+    raw, request = own(messages=ASTRAY[1], thinking=thinking)
+    assert render(request, "big", ANTHROPIC) is raw
+
+
+def test_no_thinking_is_cleared_behind_a_committed_answer_either() -> None:
+    edits = {"edits": [{"type": "clear_thinking_20251015"}]}
+    _, request = own(thinking={"type": "adaptive"}, context_management=edits)
+    body = json.loads(render(request.continuing(Message(role="assistant", parts=(Text("a"),))), "big"))
+    assert body["context_management"] == {"edits": []}
+    assert request.fields["context_management"] == edits

@@ -26,7 +26,7 @@ from appliance.core.chat import (
     carries_content,
 )
 from appliance.dialects.anthropic_out import REASONS, AnthropicDecoder
-from tests.dialects.anthropic_events import PASSED, SEEN, WIRE, bare, decoded
+from tests.dialects.anthropic_events import OVER, PASSED, SEEN, WIRE, bare, decoded
 
 STREAMS = sorted(path.name for path in WIRE.glob("*.sse"))
 
@@ -118,7 +118,7 @@ def test_a_stream_of_text() -> None:
         BlockStop(index=0),
         Finish(reason="stop"),
         Usage(prompt_tokens=25, completion_tokens=15),
-        PASSED,
+        OVER,
     ]
 
 
@@ -138,7 +138,7 @@ def test_a_stream_of_two_tool_calls_one_without_arguments() -> None:
         BlockStop(index=2),
         Finish(reason="tool_calls"),
         Usage(prompt_tokens=472, completion_tokens=89),
-        PASSED,
+        OVER,
     ]
 
 
@@ -187,7 +187,7 @@ def test_an_answer_cut_by_its_limit_leaves_a_call_open() -> None:
         ToolCallDelta(index=0, arguments='", "lines": ["Filing'),
         Finish(reason="length"),
         Usage(prompt_tokens=450, completion_tokens=124),
-        PASSED,
+        OVER,
     ]
 
 
@@ -223,7 +223,7 @@ def test_blocks_and_the_end_may_stand_in_the_first_event() -> None:
         BlockStop(index=1),
         Finish(reason="tool_calls"),
         Usage(prompt_tokens=0, completion_tokens=0),
-        PASSED,
+        OVER,
     ]
 
 
@@ -244,7 +244,7 @@ def test_llama_server_keeps_several_blocks_open_and_gives_no_input() -> None:
         BlockStop(index=2),
         Finish(reason="tool_calls"),
         Usage(prompt_tokens=42, completion_tokens=31, cached_tokens=30),
-        PASSED,
+        OVER,
     ]
 
 

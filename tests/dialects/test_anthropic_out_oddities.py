@@ -27,6 +27,7 @@ from tests.dialects.anthropic_events import (
     BEGUN,
     CALL,
     CALLED,
+    OVER,
     PASSED,
     SEEN,
     STARTED,
@@ -164,9 +165,9 @@ def test_an_index_may_be_used_again_once_its_block_is_closed() -> None:
 
 def test_a_cloud_that_gives_no_reason_ends_with_its_last_event() -> None:
     stop = said("message_stop")
-    assert bare(decoded(BEGUN, TEXT, closed(), ended(None), stop))[-1] == Finish(reason="stop")
-    assert bare(decoded(BEGUN, opened(CALL), closed(), stop))[-1] == Finish(reason="tool_calls")
-    assert bare(decoded(BEGUN, ended("max_tokens"), stop))[1:] == [Finish(reason="length"), PASSED]
+    assert bare(decoded(BEGUN, TEXT, closed(), ended(None), stop))[-2:] == [Finish(reason="stop"), OVER]
+    assert bare(decoded(BEGUN, opened(CALL), closed(), stop))[-2:] == [Finish(reason="tool_calls"), OVER]
+    assert bare(decoded(BEGUN, ended("max_tokens"), stop))[1:] == [Finish(reason="length"), OVER]
 
 
 def test_an_answer_ends_once() -> None:
@@ -261,7 +262,7 @@ def test_an_error_without_its_blank_line_keeps_its_meaning() -> None:
 def test_a_last_event_without_its_blank_line_is_an_event_and_gets_one() -> None:
     last = said("message_stop")
     for ending in (b"", b"\n"):
-        assert decoded(BEGUN, ended(), last.rstrip() + ending)[-1] == replace(PASSED, wire=Wire("anthropic", last))
+        assert decoded(BEGUN, ended(), last.rstrip() + ending)[-1] == replace(OVER, wire=Wire("anthropic", last))
 
 
 def test_an_event_without_an_end_is_broken() -> None:

@@ -214,7 +214,7 @@ def test_what_is_encoded_is_decoded_back(
     edges = [0, *sorted({place % (len(stream) + 1) for place in places}), len(stream)]
     decoder = OPENAI.decoder()
     back = [event for start, stop in itertools.pairwise(edges) for event in decoder.feed(stream[start:stop])]
-    assert bare(back + decoder.close()) == [*events, Opaque(content=False)]
+    assert bare(back + decoder.close()) == [*events, Opaque(content=False, over=True)]
 
     whole = OPENAI.encode_whole(REQUEST, events, id="x", created=1)
     ChatCompletion.model_validate_json(whole, strict=True)

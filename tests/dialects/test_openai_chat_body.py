@@ -209,6 +209,49 @@ def test_images_of_a_tool_come_before_the_assistant_goes_on() -> None:
     assert [message["role"] for message in said(Message(role="tool", parts=result))] == ["tool", "user"]
 
 
+def test_results_follow_their_calls_whatever_the_user_said_before_and_between_them() -> None:
+    calls = (ToolCall(id="c", name="f", arguments="{}"), ToolCall(id="d", name="g", arguments="{}"))
+    user = [Message(role="user", parts=(Text(text),)) for text in ("before", "between", "behind", "later")]
+    listed = said(
+        Message(role="assistant", parts=calls),
+        user[0],
+        Message(role="tool", parts=(ToolResult(id="c", text="1"),)),
+        Message(role="system", parts=(Text("note"),)),
+        user[1],
+        Message(role="tool", parts=(ToolResult(id="d", text="2"),)),
+        *user[2:],
+        Message(role="assistant", parts=(Text("a"),)),
+    )
+    assert listed[1:] == [
+        {"role": "tool", "tool_call_id": "c", "content": "1"},
+        {"role": "tool", "tool_call_id": "d", "content": "2"},
+        {"role": "system", "content": "note"},
+        {"role": "user", "content": "before\nbetween\nbehind"},
+        {"role": "user", "content": "later"},
+        {"role": "assistant", "content": "a"},
+    ]
+
+
+def test_where_the_user_may_not_speak_behind_a_tool_the_tool_says_it() -> None:
+    quirks = Quirks(user_after_tool=False)
+    call = Message(role="assistant", parts=(ToolCall(id="c", name="f", arguments="{}"),))
+    result = Message(role="tool", parts=(ToolResult(id="c", text="42"),))
+    go, on = (Message(role="user", parts=(Text(text),)) for text in ("go", "on"))
+    seen = Message(role="tool", parts=(ToolResult(id="c", text=""), Image("data:x")))
+
+    def contents(*messages: Message) -> list[Any]:
+        listed = built(theirs(*messages), quirks=quirks)["messages"]
+        assert [one["role"] for one in listed] == ["user", "user", "assistant", "tool"]
+        return [one["content"] for one in listed]
+
+    assert contents(go, on, call, result) == ["go", "on", None, "42"]
+    assert contents(go, on, call, go, result, on) == ["go", "on", None, "42\n\ngo\n\non"]
+    assert contents(go, on, call, result, go, on)[-1] == "42\n\ngo\n\non"
+    image = {"type": "image_url", "image_url": {"url": "data:x"}}
+    assert contents(go, on, call, seen)[-1] == [image]
+    assert contents(go, on, call, seen, go)[-1] == [{"type": "text", "text": "go"}, image]
+
+
 def test_a_turn_of_mere_thought_is_not_said_again() -> None:
     thought = Message(role="assistant", parts=(Reasoning("hm"), Foreign("redacted_thinking")))
     assert said(Message(role="user", parts=(Text("hi"),)), thought) == [HI]

@@ -51,6 +51,7 @@ def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, index:
 
 STARTED = Started(id="c", model="m", created=1)
 PASSED = Opaque(content=False)
+OVER = Opaque(content=False, over=True)
 SEEN = Opaque(content=True)
 
 
@@ -89,7 +90,7 @@ def test_a_stream_of_text() -> None:
         TextDelta(text="Hello"),
         TextDelta(text=" – wörld 🙂"),  # noqa: RUF001
         Finish(reason="stop"),
-        PASSED,
+        OVER,
     ]
 
 
@@ -98,7 +99,7 @@ def test_a_stream_with_usage() -> None:
     assert events[-3:] == [
         Finish(reason="length"),
         Usage(prompt_tokens=1117, completion_tokens=2, cached_tokens=1024),
-        PASSED,
+        OVER,
     ]
 
 
@@ -127,7 +128,7 @@ def test_a_stream_of_two_tool_calls() -> None:
         if isinstance(event, ToolCallDelta):
             arguments[event.index] += event.arguments
     assert arguments == {0: '{"location":"Paris"}', 1: '{"zone":"Europe/Paris"}'}
-    assert bare(events)[-2:] == [Finish(reason="tool_calls"), PASSED]
+    assert bare(events)[-2:] == [Finish(reason="tool_calls"), OVER]
 
 
 def test_a_stream_of_reasoning() -> None:
@@ -139,7 +140,7 @@ def test_a_stream_of_reasoning() -> None:
         TextDelta(text="9.8"),
         Finish(reason="stop"),
         Usage(prompt_tokens=14, completion_tokens=9, cached_tokens=8),
-        PASSED,
+        OVER,
     ]
 
 

@@ -26,7 +26,7 @@ both = pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC], ids=lambda dialec
 def test_an_end_mark_behind_the_end_is_passed_on(dialect: Dialect) -> None:
     events = dialect.decoder().feed(HALF[dialect.name] + END[dialect.name] + DONE)
     assert isinstance(events[-2], Finish)
-    assert events[-1] == Opaque(content=False, wire=Wire(dialect.name, DONE))
+    assert events[-1] == Opaque(content=False, over=True, wire=Wire(dialect.name, DONE))
 
 
 @both

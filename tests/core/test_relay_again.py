@@ -1,0 +1,104 @@
+"""Asking the same cloud once more: when it is worth it, how long it takes, and when nobody does."""
+
+import pytest
+
+from appliance.core.budget import Budget
+from appliance.core.chat import Fault
+from appliance.core.relay import BACK_OFF, Call, Limits, Pause, Relay
+from appliance.core.scopes import Breakers
+from tests.core.scenes import BOX, CLAUDE, ENDED, OPENAI, START, A, ask, broke, told
+
+
+def begin(*legs, budget=None, **breakers):
+    """A relay whose first cloud may be asked again."""
+    relay = Relay(
+        ask(), legs, breakers, limits=Limits(), jitter=0.5, budgets={CLAUDE.name: budget if budget else Budget()}
+    )
+    relay.start(0.0)
+    return relay
+
+
+def pauses(actions):
+    return [action.seconds for action in actions if isinstance(action, Pause)]
+
+
+def called(actions):
+    return [action.leg.name for action in actions if isinstance(action, Call)]
+
+
+@pytest.mark.parametrize(
+    ("error", "pause"),
+    [
+        (broke(Fault.SERVER, status=500), BACK_OFF),
+        (broke(Fault.UNREACHABLE, status=502), BACK_OFF),
+        (broke(Fault.BUSY, status=429, retry_after=1.5), 1.5),
+        (broke(Fault.BUSY, status=503, retry_after=0.0), 0.0),
+    ],
+    ids=["500", "refused", "429", "503"],
+)
+def test_an_accident_is_worth_one_more_try_on_the_same_cloud(error, pause):
+    relay = begin(CLAUDE, BOX)
+    actions = relay.fail(error, 1.0)
+    assert (pauses(actions), called(actions)) == ([pause], ["claude"])
+    assert relay.fallback is None
+    again = relay.fail(error, 3.0)
+    assert (pauses(again), called(again)) == ([], ["local"])
+    assert relay.fallback == error.fault.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        broke(Fault.SILENT, status=504),
+        broke(Fault.UNREACHABLE, status=504),
+        broke(Fault.BUSY, status=429, retry_after=2.5),
+        broke(Fault.BUSY, status=529),
+        broke(Fault.BROKEN),
+        broke(Fault.CONFIG, status=401),
+        broke(Fault.TOO_LONG, status=400),
+    ],
+    ids=["silence", "no connection in time", "a long wait", "no word of a wait", "broken", "key", "too long"],
+)
+def test_nothing_else_is(error):
+    relay = begin(CLAUDE, BOX)
+    actions = relay.fail(error, 1.0)
+    assert (pauses(actions), called(actions)) == ([], ["local"])
+
+
+def test_half_an_answer_is_gone_on_with_and_not_asked_for_again():
+    relay = begin(CLAUDE, BOX)
+    relay.receive([START, A], 1.0)
+    assert called(relay.fail(broke(Fault.SERVER, status=500), 2.0)) == ["local"]
+
+
+def test_the_silence_of_the_second_try_is_counted_from_its_own_call():
+    relay = begin(CLAUDE, BOX)
+    before = relay.deadline
+    relay.fail(broke(Fault.SERVER, status=500), 1.0)
+    assert relay.deadline == before + 1.0 + BACK_OFF
+
+
+def test_a_second_try_that_answers_is_the_clouds_answer():
+    relay = begin(CLAUDE, BOX)
+    relay.fail(broke(Fault.SERVER, status=500), 1.0)
+    relay.receive([START, A, ENDED], 2.0)
+    assert told(relay.end(3.0)) == [("tried", "claude", None), ("done", None)]
+
+
+def test_what_opens_the_breaker_is_not_tried_again():
+    relay = begin(CLAUDE, OPENAI, claude=Breakers(failures=1))
+    assert called(relay.fail(broke(Fault.SERVER, status=500), 1.0)) == ["openai"]
+
+
+def test_the_budget_of_a_cloud_is_shared_by_all_requests():
+    budget = Budget()
+    tries = [
+        len(pauses(begin(CLAUDE, BOX, budget=budget).fail(broke(Fault.SERVER, status=500), 1.0))) for _ in range(9)
+    ]
+    assert tries[0] == 1
+    assert 0 in tries
+
+
+def test_the_box_is_not_asked_again():
+    relay = begin(BOX)
+    assert pauses(relay.fail(broke(Fault.SERVER, status=500), 1.0)) == []

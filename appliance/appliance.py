@@ -16,6 +16,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, fields, replace
 
 from appliance.backends.cloud import CloudBackend, CloudTarget
+from appliance.backends.health import Health, Patient
 from appliance.backends.local import LocalBackend
 from appliance.backends.process import Engine, EngineSpec
 from appliance.config import Config, TimeoutConfig, UpstreamConfig
@@ -31,6 +32,7 @@ from appliance.core.chat import (
     Reply,
     Takeover,
 )
+from appliance.core.offline import place
 from appliance.core.pulse import Limits
 from appliance.core.relay import SKIPPED, Relay, Tried
 from appliance.core.route import LOCAL, Offer, concrete, legs, models
@@ -192,14 +194,17 @@ class Appliance:
         self._offers: tuple[Offer, ...] = ()
         self.limits = Limits()
         self._adopt(config)
+        self._health = Health(self._patients, interval=lambda: self.config.breaker.probe_interval)
 
     # ------------------------------------------------------------------------------------------------ life
 
     async def start(self) -> None:
         """Start the engine's process; it is ready some time later (`engine.wait_ready`)."""
         await self.engine.start()
+        self._health.start()
 
     async def aclose(self) -> None:
+        await self._health.aclose()
         await self.engine.stop()
         for cloud in (*self.clouds.values(), *self._retired):
             await cloud.aclose()
@@ -243,11 +248,12 @@ class Appliance:
                 clouds[upstream.name] = self.clouds[upstream.name]
                 breakers[upstream.name] = self.breakers[upstream.name]
                 suspicions[upstream.name] = self.suspicions[upstream.name]
+                budgets[upstream.name] = self._budgets[upstream.name]
             else:
+                budgets[upstream.name] = Budget()
                 suspicions[upstream.name] = Suspicion()
                 clouds[upstream.name] = _cloud(upstream, config.timeouts)
                 breakers[upstream.name] = Breakers(failures=config.breaker.failures, cooldown=config.breaker.cooldown)
-            budgets[upstream.name] = self._budgets.get(upstream.name) or Budget()
         # An answer may still be running in a cloud that is gone from the file; it is closed with the service.
         self._retired += [cloud for cloud in self.clouds.values() if cloud not in clouds.values()]
         self.clouds, self.breakers, self.suspicions, self._budgets = clouds, breakers, suspicions, budgets
@@ -264,6 +270,18 @@ class Appliance:
             for upstream in config.upstreams
         )
         self.limits = _limits(config.timeouts)
+
+    def _patients(self) -> list[Patient]:
+        """The clouds, as those whose health is watched."""
+        return [
+            Patient(
+                name=upstream.name,
+                place=place(upstream.base_url, upstream.proxy),
+                breakers=self.breakers[upstream.name],
+                cloud=self.clouds[upstream.name],
+            )
+            for upstream in self.config.upstreams
+        ]
 
     # ---------------------------------------------------------------------------------------------- answers
 
@@ -318,7 +336,7 @@ class Appliance:
         for leg in asked:
             if leg.name not in own:
                 continue
-            if not self.breakers[leg.name].admits(now):
+            if not self.breakers[leg.name].admits(now, leg.model):
                 reasons.append(SKIPPED)
                 continue
             try:

@@ -29,7 +29,7 @@ from appliance.journal import Attempt
 Outcome = Literal["answered", "failed", "refused", "left"]
 
 OUTCOMES: tuple[Outcome, ...] = ("answered", "failed", "refused", "left")
-BREAKER_STATES = ("closed", "open", "half-open")
+BREAKER_STATES = ("closed", "open", "half-open", "offline")
 ENGINE_STATES = ("starting", "loading", "ready", "careful", "restarting", "failing", "failed", "asleep", "stopped")
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 _LIMITS = (*map(floatToGoString, BOUNDS), "+Inf")

@@ -325,8 +325,10 @@ def test_a_name_is_kept(name):
 
 @pytest.mark.parametrize("name", ["tell me a secret", "a\n", "é", "x" * 101, "a,b", "a'b"])
 def test_whatever_else_stands_where_a_name_belongs_is_not_kept(name):
-    made = Journal().finished(answered(model=name, degraded=(name, name)))
-    assert (made.model, made.degraded) == ("?", ("?",))
+    journal = Journal()
+    journal.record(attempt(leg_model=name))
+    made = journal.finished(answered(model=name, degraded=(name, name)))
+    assert (made.model, made.degraded, made.legs[0].model) == ("?", ("?",), "?")
 
 
 def test_a_long_list_of_fields_is_cut():

@@ -24,6 +24,7 @@ from urllib.parse import quote
 from aiohttp import ClientResponse
 
 from appliance import __version__
+from appliance.backends.health import PROBE_SECONDS, lives
 from appliance.backends.transport import TROUBLE, Transport, headers_of, translate
 from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Headers, Opened, Reply
 from appliance.core.seams import PLAIN, Dialect, Quirks
@@ -122,6 +123,17 @@ class CloudBackend:
         except (*TROUBLE, BackendError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return ()
         return tuple(names)
+
+    async def alive(self) -> bool:
+        """Is somebody there? A question that costs nothing, and that any answer of the cloud's own answers."""
+        headers = (*self._ours, *self._said_anyway, *_ANSWER)
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                response = await self._transport.request("GET", f"{self._base}/{self._dialect.models_path}", headers)
+                response.close()
+        except TROUBLE:
+            return False
+        return lives(response.status, response.headers.get("content-type", ""))
 
     async def _get(self, path: str) -> bytes:
         headers = (*self._ours, *self._said_anyway, *_ANSWER)

@@ -99,9 +99,10 @@ def line(status: Mapping[str, Any]) -> str:
     engine, requests = status.get("engine") or {}, status.get("requests") or {}
     words = [f"serving {status.get('serving') or 'nobody'}"]
     for upstream in status.get("upstreams") or ():
-        said = f"{upstream.get('name')} {upstream.get('state')}"
+        said = f"{upstream.get('name')} {'offline' if upstream.get('offline') else upstream.get('state')}"
         if upstream.get("state") != "closed" and upstream.get("last_fault"):
             said += f" ({upstream['last_fault']})"
+        said += "".join(f", not {model}" for model in upstream.get("models_aside") or ())
         words.append(said + (", ALARM" if upstream.get("alarm") else ""))
     words.append(f"engine {engine.get('state')}")
     if requests.get("failed"):
@@ -149,6 +150,11 @@ def table(status: Mapping[str, Any]) -> str:
     blocks += [f"The model was loaded otherwise than asked: {step}" for step in engine.get("steps_down") or ()]
     if engine.get("failure"):
         blocks.append(f"The local model: {engine['failure']}")
+    blocks += [
+        f"{upstream['name']} without {model} ({aside.get('state')}): {aside.get('reason') or 'no reason known'}"
+        for upstream in upstreams
+        for model, aside in (upstream.get("models_aside") or {}).items()
+    ]
     if (journal := _journal(status.get("journal") or {})) is not None:
         blocks.append(journal)
     blocks += [f"ALARM {upstream['name']}: {upstream['alarm']}" for upstream in upstreams if upstream.get("alarm")]
@@ -157,7 +163,9 @@ def table(status: Mapping[str, Any]) -> str:
 
 def _cloud(upstream: Mapping[str, Any]) -> Sequence[str]:
     state = str(upstream.get("state"))
-    if upstream.get("reopens_in_s"):
+    if upstream.get("offline"):
+        state = "offline"
+    elif upstream.get("reopens_in_s"):
         state += f", tried in {span(upstream['reopens_in_s'])}"
     fault = upstream.get("last_fault_message") or upstream.get("last_fault") or "-"
     return (str(upstream.get("name")), state, str(upstream.get("failures", 0)), str(fault))

@@ -71,10 +71,19 @@ class Pulse:
         """Seconds without content at the seam, once the running leg has gone on from another one's words."""
 
     def begin(
-        self, leg: str, now: float, *, box: bool, stream: bool, goes_on: bool, wary: bool, patient: bool = False
+        self,
+        leg: str,
+        now: float,
+        *,
+        box: bool,
+        stream: bool,
+        goes_on: bool,
+        wary: bool,
+        patient: bool = False,
+        fresh: bool = False,
     ) -> None:
         """A leg is called. `goes_on`: from another leg's words; `wary`: it is on trial, or has failed just now;
-        `patient`: it will think, or has a lot to read."""
+        `patient`: it will think, or has a lot to read; `fresh`: it has just come back, and is given half the time."""
         self._left_off = self._last if goes_on and leg != self._leg else None
         self._leg, self._box, self._stream = leg, box, stream
         self.called_at = self._last = now
@@ -86,6 +95,7 @@ class Pulse:
         elif stream:
             given = self._limits.first_content
             learned = max(suspicion.limit("first"), PATIENT_FIRST if patient else 0.0)
+            learned /= 2 if fresh and not patient else 1
             self._until(now + (learned if given is None else given))
             self.warning = now + suspicion.warning("first")
         else:

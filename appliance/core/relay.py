@@ -227,7 +227,8 @@ class Relay:
         if self._finished:
             return self._finish(now)
         assert self._leg is not None
-        tried = self._tried(error, now)
+        pause = self._worth_another_try(error, now)
+        tried = self._tried(error, now, counts=pause is None)
         self._errors.append((self._leg, error))
         self._cut = error.fault.value
         crashed = error.fault is Fault.CRASHED
@@ -240,13 +241,11 @@ class Relay:
             self._waiting.insert(0, self._leg)
         elif error.fault is Fault.REQUEST and not self._ours_to_answer_for:
             return [tried, Done(error)]
-        elif (pause := self._worth_another_try(error, now)) is not None:
+        elif pause is not None:
+            self._again.add(self._leg.name)
             breakers = self._breakers.get(self._leg.name)
             leave = breakers.begin(now, self._leg.model) if breakers else None
-            if leave is not None or breakers is None:
-                self._again.add(self._leg.name)
-                return [tried, Pause(pause), *self._enter(self._leg, leave, None, now + pause)]
-            self.fallback = self.fallback or error.fault.value
+            return [tried, Pause(pause), *self._enter(self._leg, leave, None, now + pause)]
         else:
             self.fallback = self.fallback or error.fault.value
         return [tried, *self._call_next(now)]
@@ -337,6 +336,7 @@ class Relay:
             goes_on=self._continuing,
             wary=wary,
             patient=takes_long(request),
+            fresh=leave is not None and leave.wary and not leave.trial,
         )
         return [*actions, Call(leg, request)]
 
@@ -422,12 +422,12 @@ class Relay:
             actions.append(self._release())
         return [*actions, Done()]
 
-    def _tried(self, error: BackendError | None, now: float) -> Tried:
+    def _tried(self, error: BackendError | None, now: float, *, counts: bool = True) -> Tried:
         breakers = self._breakers.get(self._name)
         if breakers and self._pass:
             if error is None:
                 breakers.succeed(self._pass, now)
-            elif error.fault is Fault.GONE:
+            elif error.fault is Fault.GONE or not counts:
                 breakers.abandon(self._pass)
             else:
                 breakers.fail(self._pass, now, error, jitter=self._jitter)

@@ -232,9 +232,9 @@ def _choices(found: fields.Object, seen: Seen) -> int:
 
 
 def _limit(found: fields.Object, key: str, seen: Seen) -> int | None:
-    """How long the answer may be. LM Studio, llama.cpp and others write "without limit" as -1 or 0."""
+    """How long the answer may be. LM Studio, llama.cpp and others write "without limit" as -1."""
     value = found.get(key)
-    if not isinstance(value, bool) and value in (0, -1):
+    if not isinstance(value, bool) and value == -1:
         return None
     return fields.integer(found, key, seen, low=1, matters=True)
 

@@ -32,6 +32,11 @@ async def status(appliance: Appliance) -> dict[str, Any]:
                 "state": (breaker := appliance.breakers[upstream.name]).state(now),
                 "failures": breaker.failures,
                 "reopens_in_s": breaker.reopens_in(now),
+                "offline": breaker.offline,
+                "models_aside": {
+                    model: {"state": aside.state(now), "reason": aside.last.message if aside.last else None}
+                    for model, aside in breaker.aside(now).items()
+                },
                 "last_fault": breaker.last.fault.value if breaker.last else None,
                 "last_fault_message": breaker.last.message if breaker.last else None,
                 "alarm": breaker.alarm,

@@ -36,6 +36,8 @@ def test_the_commands_are_these() -> None:
         "chat",
         "status",
         "reset",
+        "incidents",
+        "report",
         "drill",
         "bench",
         "models",

@@ -13,7 +13,7 @@ import pytest
 from appliance.__main__ import main
 from appliance.cli import status
 from appliance.cli.reach import client
-from appliance.cli.status import columns, screen, span, table, watch
+from appliance.cli.status import columns, line, screen, span, table, watch
 from tests.cli.canned import Canned
 
 STATUS: dict[str, Any] = {
@@ -279,3 +279,15 @@ def test_a_journal_is_mentioned_only_if_something_is_lost_or_in_the_way() -> Non
     assert "The journal: 7 records were dropped since the start, because nobody could write them in time.\n" in lost
     full = table(STATUS | {"journal": fine | {"trouble": "database or disk is full"}})
     assert "The journal cannot be written (database or disk is full); nothing is lost yet.\n" in full
+
+
+def test_what_is_offline_or_without_one_of_its_models_is_shown_so() -> None:
+    first, second = STATUS["upstreams"]
+    aside = {"gpt-x": {"state": "open", "reason": "It does not know the model."}, "o3": {"state": "half-open"}}
+    changed = STATUS | {"upstreams": [first | {"models_aside": aside}, second | {"offline": True, "alarm": None}]}
+    words = table(changed)
+    assert "n1n      offline   3          It refused the key." in words
+    assert (
+        "\n\nopenai without gpt-x (open): It does not know the model.\n\nopenai without o3 (half-open): no reason known"
+    ) in words
+    assert line(changed) == "serving local; openai closed, not gpt-x, not o3; n1n offline (config); engine ready"

@@ -85,9 +85,13 @@ def test_a_second_try_that_answers_is_the_clouds_answer():
     assert told(relay.end(3.0)) == [("tried", "claude", None), ("done", None)]
 
 
-def test_what_opens_the_breaker_is_not_tried_again():
-    relay = begin(CLAUDE, OPENAI, claude=Breakers(failures=1))
-    assert called(relay.fail(broke(Fault.SERVER, status=500), 1.0)) == ["openai"]
+def test_both_tries_count_as_one_failure():
+    breakers = Breakers(failures=2)
+    relay = begin(CLAUDE, OPENAI, claude=breakers)
+    assert called(relay.fail(broke(Fault.SERVER, status=500), 1.0)) == ["claude"]
+    assert breakers.failures == 0
+    assert called(relay.fail(broke(Fault.SERVER, status=500), 2.0)) == ["openai"]
+    assert (breakers.failures, breakers.state(2.0)) == (1, "closed")
 
 
 def test_the_budget_of_a_cloud_is_shared_by_all_requests():

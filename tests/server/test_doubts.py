@@ -17,6 +17,7 @@ DOUBTFUL: list[tuple[str, Any]] = [
     ("messages", [{"role": "wizard", "content": "x"}]),
     ("messages", [{"role": "user"}]),
     ("max_tokens", -2),
+    ("max_tokens", 0),
     ("max_tokens", 1.5),
     ("temperature", 9),
     ("top_p", -1),
@@ -27,7 +28,6 @@ DOUBTFUL: list[tuple[str, Any]] = [
 ODD_CALL = {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": {"a": 1}}}]}
 TAKEN: list[tuple[str, str, Any]] = [
     *(("openai", field, value) for field, value in DOUBTFUL),
-    ("openai", "max_tokens", 0),
     ("openai", "max_tokens", -1),
     ("openai", "messages", [*BODY["messages"], ODD_CALL]),
     ("anthropic", "temperature", 1.3),

@@ -122,6 +122,7 @@ class Patience:
         self._relay = relay
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._task: asyncio.Task[Any] | None = None  # who waits now
         self._cancelling = 0
         self._over = False
@@ -131,11 +132,11 @@ class Patience:
         assert task is not None
         self._task, self._cancelling, self._over = task, task.cancelling(), False
         deadline = self._relay.deadline
-        if self._timer is not None and self._timer.when() > deadline:
+        if self._timer is not None and self._due > deadline:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._ring)
+            self._set(deadline)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         task, self._task = self._task, None
@@ -153,10 +154,15 @@ class Patience:
         if self._task is None:
             return  # nothing is awaited; the next wait sets it anew
         if self._loop.time() < self._relay.deadline:
-            self._timer = self._loop.call_at(self._relay.deadline, self._ring)
+            self._set(self._relay.deadline)
         else:
             self._over = True
             self._task.cancel()
+
+    def _set(self, deadline: float) -> None:
+        # Kept here: what uvloop gives for a time that has come already does not know when it is due.
+        self._due = deadline
+        self._timer = self._loop.call_at(deadline, self._ring)
 
 
 NOT_AGAIN = float("-inf")

@@ -7,12 +7,13 @@ import selectors
 from contextlib import aclosing
 
 import pytest
+import uvloop
 
 from appliance.core.chat import BackendError, ChatRequest, Fault, Finish, Message, Started, Takeover, Text, TextDelta
 from appliance.core.relay import Limits, Relay
 from appliance.core.route import Leg
 from appliance.core.scopes import Breakers
-from appliance.drive import drive
+from appliance.drive import Patience, drive
 
 CLAUDE = Leg(name="claude", model="sonnet", continues=False)
 BOX = Leg(name="local", model="starter", continues=True, offers=frozenset())
@@ -383,3 +384,28 @@ def test_every_call_is_recorded_once_though_the_client_leaves_with_the_last_batc
         return recorded
 
     assert faults(at_once(scene())) == [("local", None)]
+
+
+def test_a_deadline_that_has_come_already_is_kept_on_the_loop_we_run_on():
+    """uvloop gives another kind of handle for it."""
+
+    class Late:
+        deadline = 0.0
+
+    async def scene():
+        loop = asyncio.get_running_loop()
+        relay = Late()
+        patience = Patience(relay)
+        relay.deadline = loop.time() - 1
+        with pytest.raises(TimeoutError), patience:
+            await asyncio.sleep(10)
+        relay.deadline = loop.time() - 1
+        with pytest.raises(TimeoutError):
+            with patience:
+                pass  # answered at once, with a timer still to ring
+            relay.deadline = loop.time() - 2
+            with patience:
+                await asyncio.sleep(10)
+        patience.close()
+
+    uvloop.run(scene())

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 
+from appliance.answer import Answer
 from appliance.backends.cloud import CloudBackend, CloudTarget
 from appliance.backends.health import Health, Patient
 from appliance.backends.local import LocalBackend
@@ -24,13 +23,8 @@ from appliance.core.budget import Budget
 from appliance.core.chat import (
     BackendError,
     ChatRequest,
-    Degraded,
-    Event,
     Fault,
-    Headers,
-    Opened,
     Reply,
-    Takeover,
 )
 from appliance.core.offline import place
 from appliance.core.pulse import Limits
@@ -43,107 +37,16 @@ from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI
 from appliance.drive import drive
 from appliance.journal import Attempt, Journal
-from appliance.metrics import Metrics, Outcome
+from appliance.ledger import Ledger
+from appliance.metrics import Metrics
 from appliance.store.store import Resolved
 
 log = logging.getLogger("appliance")
 
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC)}
 COUNT_PATH = "v1/messages/count_tokens"
-MOST_DEGRADED = 16
-_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
-"""Some are names of fields as a client wrote them: only what is harmless in a header goes into one."""
 LETTERS_PER_TOKEN = 3
 """Of JSON, on the safe side; for the time in which nobody can count."""
-
-
-class Answer:
-    """One running answer: its events as they are to be encoded, and what the response headers say about it."""
-
-    def __init__(
-        self,
-        *,
-        id: str,
-        relay: Relay,
-        batches: AsyncGenerator[tuple[Event, ...], None],
-        journal: Journal,
-        metrics: Metrics,
-        running: set[Relay],
-    ) -> None:
-        self.id = id
-        self._relay = relay
-        self._batches = batches
-        self._journal = journal
-        self._metrics = metrics
-        self._running = running
-        self._passed: Headers = ()
-        self._degraded: list[str] = []
-
-    @property
-    def served_by(self) -> str:
-        """Who is asked now, or was last."""
-        return self._relay.leg.name if self._relay.leg else "nobody"
-
-    @property
-    def fallback(self) -> str | None:
-        """Why the first choice did not answer, if so."""
-        return self._relay.fallback
-
-    @property
-    def degraded(self) -> list[str]:
-        """What is done less well than asked for, as far as it is known by now."""
-        return list(dict.fromkeys([*sorted(self._relay.left_out), *self._degraded]))
-
-    def headers(self) -> Headers:
-        """What a client may know about who answered, as far as it is known by now."""
-        found = [("x-appliance-request-id", self.id), ("x-appliance-served-by", self.served_by)]
-        if self.fallback:
-            found.append(("x-appliance-fallback", self.fallback))
-        if named := self.degraded:
-            found.append(("x-appliance-degraded", ", ".join(named[:MOST_DEGRADED])))
-        return (*found, *self._passed)
-
-    async def events(self) -> AsyncGenerator[list[Event], None]:
-        """The events for the encoder, in batches. Closing it stops the work, in the cloud and on the box.
-
-        Raises:
-            BackendError: the answer cannot be given, or not to its end.
-        """
-        counts = self._journal.counts
-        counts.total += 1
-        counts.running += 1
-        self._running.add(self._relay)
-        taken_over = False
-        outcome: Outcome = "left"  # unless it comes to an end by itself
-        try:
-            async with aclosing(self._batches) as batches:
-                async for batch in batches:
-                    encodable: list[Event] = []
-                    for event in batch:
-                        match event:
-                            case Opened(headers=headers):
-                                self._passed = headers
-                            case Degraded(what=what):
-                                safe = what if _NAME.fullmatch(what) else "unknown"
-                                self._degraded.append(safe)
-                                encodable.append(Degraded(what=safe))
-                            case _:
-                                if isinstance(event, Takeover):
-                                    taken_over = True
-                                    self._metrics.took_over(event.source, event.target, event.reason)
-                                encodable.append(event)
-                    yield encodable
-            outcome = "answered"
-            counts.taken_over += taken_over
-            counts.fell_back += self._relay.fallback is not None and not taken_over
-        except BackendError as error:
-            outcome = "refused" if error.fault in (Fault.REQUEST, Fault.TOO_LONG) else "failed"
-            counts.failed += outcome == "failed"
-            raise
-        finally:
-            counts.running -= 1
-            self._running.discard(self._relay)
-            self._metrics.finished(outcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,12 +62,19 @@ class Counted:
 
 class Appliance:
     def __init__(
-        self, config: Config, model: Resolved, *, engine: Engine | None = None, local: LocalBackend | None = None
+        self,
+        config: Config,
+        model: Resolved,
+        *,
+        engine: Engine | None = None,
+        local: LocalBackend | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         """`engine` and `local` are what answers on the box, if it is not to be the model's own process."""
         self.config = config
         self.metrics = Metrics()
-        self.journal = Journal(self.metrics.attempted)
+        self.ledger = ledger
+        self.journal = Journal(self.metrics.attempted, keep=ledger.keep if ledger else None)
         self.model_name = model.name
         self.engine = engine or Engine(
             EngineSpec(
@@ -208,6 +118,8 @@ class Appliance:
         await self.engine.stop()
         for cloud in (*self.clouds.values(), *self._retired):
             await cloud.aclose()
+        if self.ledger is not None:
+            await asyncio.to_thread(self.ledger.close)
 
     def reload(self, config: Config) -> tuple[str, ...]:
         """Take over a new configuration without dropping a running answer.
@@ -306,7 +218,13 @@ class Appliance:
         standby = self._local if self.config.local.standby != "cold" else None
         batches = drive(relay, backends, lambda tried: self._record(id, request, tried), standby)
         return Answer(
-            id=id, relay=relay, batches=batches, journal=self.journal, metrics=self.metrics, running=self.running
+            id=id,
+            request=request,
+            relay=relay,
+            batches=batches,
+            journal=self.journal,
+            metrics=self.metrics,
+            running=self.running,
         )
 
     async def models(self) -> tuple[str, ...]:
@@ -377,6 +295,7 @@ class Appliance:
                 first_content_s=tried.first_content,
                 takeover=tried.silence is not None,
                 silence_s=tried.silence,
+                leg_model=tried.model,
             )
         )
 

@@ -90,6 +90,7 @@ class Tried:
     continued: bool
     first_content: float | None = None
     silence: float | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,8 @@ class Relay:
         self._deaths = 0
         self._errors: list[tuple[Leg, BackendError]] = []
         self._cut = SKIPPED  # why the last leg that was called did not end its answer
+        self.passed_over: list[str] = []
+        """Who was not even asked, because he is known to be down."""
         self.fallback: str | None = None
         """Why the first choice did not answer, once that is so: a fault's word, or ``breaker-open``."""
 
@@ -298,6 +301,7 @@ class Relay:
             if breakers and leave is None:
                 self._errors.append((leg, set_aside(leg, breakers, now)))
                 self.fallback = self.fallback or (OFFLINE if breakers.offline else SKIPPED)
+                self.passed_over.append(leg.name)
                 continue
             return self._enter(leg, leave, source, now)
         stuck = self._content and not self._given.continuable
@@ -442,4 +446,5 @@ class Relay:
             continued=self._continuing,
             first_content=self._pulse.first_content,
             silence=self._pulse.silence,
+            model=self._leg.model if self._leg else "",
         )

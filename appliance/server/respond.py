@@ -19,7 +19,7 @@ from contextlib import aclosing
 
 from starlette.types import Message, Receive, Scope, Send
 
-from appliance.appliance import Answer
+from appliance.answer import Answer
 from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Headers, Reply, Takeover
 from appliance.core.seams import Dialect
 

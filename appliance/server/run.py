@@ -20,6 +20,7 @@ from appliance.appliance import Appliance
 from appliance.config import Config
 from appliance.core.chat import BackendError
 from appliance.guard.limits import LIMITS, Limits, connections_for
+from appliance.ledger import FILE, Ledger
 from appliance.server.connection import bounded
 from appliance.server.routes import build
 from appliance.server.status import status
@@ -51,7 +52,7 @@ def serve(
         return NOT_WELL
     logs.set_up(config.server.log)
     limits = _within_files(LIMITS)
-    appliance = Appliance(config, model)
+    appliance = Appliance(config, model, ledger=Ledger(config.paths.state / FILE))
     server = uvicorn.Server(
         uvicorn.Config(
             build(appliance, limits=limits),

@@ -47,6 +47,7 @@ async def status(appliance: Appliance) -> dict[str, Any]:
             for upstream in appliance.config.upstreams
         ],
         "requests": {name: getattr(counts, name) for name in ("total", "running", "taken_over", "fell_back", "failed")},
+        "journal": asdict(appliance.ledger.standing) if appliance.ledger else None,
         "recent": [
             {"at": attempt.at, "upstream": attempt.leg, "fault": attempt.fault.value, "reason": attempt.reason}
             for attempt in appliance.journal.recent()

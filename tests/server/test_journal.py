@@ -1,0 +1,64 @@
+"""What the journal keeps of requests over real sockets: the whole story, and no word of what was said in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.drills.faults import FAULTS, HEALTHY, CloudFault
+from appliance.journal import Record
+from appliance.ledger import Ledger, records
+from tests.fakes import PATIENT, QUICK, Stage
+
+pytestmark = pytest.mark.live
+
+OUTCOMES = {"cloud": "answered", "box": "fell back", "continued": "taken over", "caller": "refused"}
+
+
+@pytest.fixture
+def ledger(box: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+    found = Ledger(tmp_path / "journal.sqlite3", together=0.001)
+    monkeypatch.setattr(box.appliance.journal, "_keep", found.keep)
+    yield found
+    found.close()
+
+
+def kept(box: Stage, ledger: Ledger, requests: int) -> list[Record]:
+    """A record is made when the answer's events are closed, a moment after the client has its end."""
+    box.until(lambda: ledger.standing.kept == requests)
+    return list(records(ledger.path))
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("fault", [HEALTHY, *FAULTS.values()], ids=lambda fault: fault.name)
+def test_a_request_is_one_record_that_adds_up(box: Stage, ledger: Ledger, fault: CloudFault, stream: bool) -> None:
+    box.play(fault.act, timeouts=QUICK if fault.silent else PATIENT)
+    heard = box.ask(stream=stream)
+    [record] = kept(box, ledger, 1)
+    expected = fault.outcome(stream=stream)
+    assert record.outcome == OUTCOMES[expected]
+    assert (record.dialect, record.stream) == ("openai", stream)
+    assert record.request_id == heard.headers["x-appliance-request-id"]
+    assert record.served_by == record.legs[-1].name == ("local" if expected in ("box", "continued") else "cloud")
+    assert all(leg.model for leg in record.legs)
+    assert (record.silence is not None) == (expected == "continued")
+    if expected == "caller":
+        assert [leg.reason for leg in record.legs] == [""]
+    else:
+        assert sum(record.characters.values()) == len(heard.text)
+        assert all(leg.fault and leg.reason for leg in record.legs[:-1])
+        assert record.legs[-1].fault is None
+
+
+def test_no_word_of_a_prompt_an_answer_or_a_key_is_in_the_file(box: Stage, ledger: Ledger) -> None:
+    asked = [fault for fault in FAULTS.values() if not fault.silent]
+    for fault in asked:
+        box.play(fault.act, timeouts=PATIENT)
+        box.ask(messages=[{"role": "user", "content": "zebra in the prompt"}], model="zebra of a model")
+    assert len(kept(box, ledger, len(asked))) == len(asked)
+    files = b"".join(path.read_bytes() for path in ledger.path.parent.glob("journal.sqlite3*"))
+    assert b"cloud" in files
+    for word in (b"zebra", b"sk-", box.local.text[:12].encode(), box.cloud.script.text[:12].encode()):
+        assert word not in files

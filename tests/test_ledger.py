@@ -566,7 +566,7 @@ full = ledger.standing
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 ledger.close(30)
 kept = [one.request_id for one in records(Path(sys.argv[1]))]
-print(json.dumps([full.trouble, full.dropped, ledger.standing.kept, len(kept), slowest]))
+print(json.dumps([full.trouble, ledger.standing.dropped, ledger.standing.kept, len(kept), slowest]))
 """
     run = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "j.sqlite3")],

@@ -268,8 +268,8 @@ class Appliance:
                 error = refused
                 reasons.append(refused.fault.value)
         fallback = reasons[0] if reasons else None
-        if error is not None and not any(leg.local for leg in asked):
-            raise error
+        if reasons and not any(leg.local for leg in asked):
+            raise error or BackendError(Fault.BUSY, "The clouds that could count this are set aside.", status=503)
         try:
             return Counted(served_by=LOCAL, tokens=await self._local.count(request), fallback=fallback)
         except BackendError as error:

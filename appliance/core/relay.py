@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from appliance.core.again import pause_before
 from appliance.core.budget import Budget
 from appliance.core.chat import (
     BackendError,
@@ -48,9 +49,6 @@ from appliance.core.suspicion import Suspicion
 from appliance.core.verdict import refused_after, set_aside, verdict
 
 DEATHS_TO_REFUSE = 2
-BACK_OFF = 0.5  # seconds, give or take a half
-WORTH_WAITING = 2.0  # seconds
-TIMED_OUT = 504
 LETTERS_PER_TOKEN = 4
 SKIPPED = "breaker-open"
 OFFLINE = "offline"
@@ -248,7 +246,9 @@ class Relay:
             self._again.add(self._leg.name)
             breakers = self._breakers.get(self._leg.name)
             leave = breakers.begin(now, self._leg.model) if breakers else None
-            return [tried, Pause(pause), *self._enter(self._leg, leave, None, now + pause)]
+            if leave is not None or breakers is None:  # else somebody else's trial has begun meanwhile
+                return [tried, Pause(pause), *self._enter(self._leg, leave, None, now + pause)]
+            self.fallback = self.fallback or error.fault.value
         else:
             self.fallback = self.fallback or error.fault.value
         return [tried, *self._call_next(now)]
@@ -345,23 +345,16 @@ class Relay:
         return [*actions, Call(leg, request)]
 
     def _worth_another_try(self, error: BackendError, now: float) -> float | None:
-        """Seconds to wait before the same cloud is asked once more, if that is better than the next leg: what failed at
-        once may have been an accident, and the preferred cloud is worth two seconds. Silence never is."""
+        """Seconds to wait before the same cloud is asked once more, if that is better than the next leg."""
         leg = self._leg
         assert leg is not None
         if leg.local or self._content or leg.name in self._again:
             return None
-        match error.fault:
-            case Fault.SERVER:
-                pause = BACK_OFF * (0.5 + self._jitter)
-            case Fault.UNREACHABLE if error.status != TIMED_OUT:
-                pause = BACK_OFF * (0.5 + self._jitter)
-            case Fault.BUSY if error.retry_after is not None and error.retry_after <= WORTH_WAITING:
-                pause = error.retry_after
-            case _:
-                return None
-        budget = self._budgets.get(leg.name)
-        return pause if budget is not None and budget.spend(now) else None
+        breakers, budget = self._breakers.get(leg.name), self._budgets.get(leg.name)
+        pause = pause_before(error, self._jitter)
+        if pause is None or budget is None or (breakers is not None and breakers.offline):
+            return None
+        return pause if budget.spend(now) else None
 
     def _for_the_box(self, request: ChatRequest) -> ChatRequest:
         """A cloud's request as the box can take it: biases name tokens of another vocabulary, and old turns may be

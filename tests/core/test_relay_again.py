@@ -2,9 +2,10 @@
 
 import pytest
 
+from appliance.core.again import BACK_OFF
 from appliance.core.budget import Budget
 from appliance.core.chat import Fault
-from appliance.core.relay import BACK_OFF, Call, Limits, Pause, Relay
+from appliance.core.relay import Call, Limits, Pause, Relay
 from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, OPENAI, START, A, ask, broke, told
 
@@ -106,3 +107,11 @@ def test_the_budget_of_a_cloud_is_shared_by_all_requests():
 def test_the_box_is_not_asked_again():
     relay = begin(BOX)
     assert pauses(relay.fail(broke(Fault.SERVER, status=500), 1.0)) == []
+
+
+def test_without_a_way_to_it_a_cloud_is_not_asked_again():
+    breakers = Breakers()
+    relay = begin(CLAUDE, BOX, claude=breakers)
+    breakers.lose("route")
+    actions = relay.fail(broke(Fault.UNREACHABLE, status=502), 1.0)
+    assert (pauses(actions), called(actions)) == ([], ["local"])

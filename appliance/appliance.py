@@ -19,6 +19,7 @@ from appliance.backends.health import Health, Patient
 from appliance.backends.local import LocalBackend
 from appliance.backends.process import Engine, EngineSpec
 from appliance.config import Config, TimeoutConfig, UpstreamConfig
+from appliance.core.attempt import Tried
 from appliance.core.budget import Budget
 from appliance.core.chat import (
     BackendError,
@@ -26,13 +27,13 @@ from appliance.core.chat import (
     Fault,
     Reply,
 )
+from appliance.core.habits import Habits
 from appliance.core.offline import place
 from appliance.core.pulse import Limits
-from appliance.core.relay import SKIPPED, Relay, Tried
+from appliance.core.relay import SKIPPED, Relay
 from appliance.core.route import LOCAL, Offer, concrete, legs, models
 from appliance.core.scopes import Breakers
 from appliance.core.seams import Backend, Dialect
-from appliance.core.suspicion import Suspicion
 from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI
 from appliance.drive import drive
@@ -100,21 +101,25 @@ class Appliance:
         self.clouds: dict[str, CloudBackend] = {}
         self.breakers: dict[str, Breakers] = {}
         self._budgets: dict[str, Budget] = {}
-        self.suspicions: dict[str, Suspicion] = {}
+        self.habits: dict[str, Habits] = {}
         self._offers: tuple[Offer, ...] = ()
         self.limits = Limits()
         self._adopt(config)
-        self._health = Health(self._patients, interval=lambda: self.config.breaker.probe_interval)
+        self.health = Health(
+            self._patients,
+            interval=lambda: self.config.breaker.probe_interval,
+            canary_interval=lambda: self.config.breaker.canary_interval,
+        )
 
     # ------------------------------------------------------------------------------------------------ life
 
     async def start(self) -> None:
         """Start the engine's process; it is ready some time later (`engine.wait_ready`)."""
         await self.engine.start()
-        self._health.start()
+        self.health.start()
 
     async def aclose(self) -> None:
-        await self._health.aclose()
+        await self.health.aclose()
         await self.engine.stop()
         for cloud in (*self.clouds.values(), *self._retired):
             await cloud.aclose()
@@ -152,23 +157,23 @@ class Appliance:
         clouds: dict[str, CloudBackend] = {}
         breakers: dict[str, Breakers] = {}
         budgets: dict[str, Budget] = {}
-        suspicions: dict[str, Suspicion] = {}
+        habits: dict[str, Habits] = {}
         for upstream in config.upstreams:
             same_settings = (config.timeouts, config.breaker) == (self.config.timeouts, self.config.breaker)
             unchanged = before.get(upstream.name) == upstream and same_settings
             if unchanged and upstream.name in self.clouds:
                 clouds[upstream.name] = self.clouds[upstream.name]
                 breakers[upstream.name] = self.breakers[upstream.name]
-                suspicions[upstream.name] = self.suspicions[upstream.name]
+                habits[upstream.name] = self.habits[upstream.name]
                 budgets[upstream.name] = self._budgets[upstream.name]
             else:
                 budgets[upstream.name] = Budget()
-                suspicions[upstream.name] = Suspicion()
+                habits[upstream.name] = Habits()
                 clouds[upstream.name] = _cloud(upstream, config.timeouts)
                 breakers[upstream.name] = Breakers(failures=config.breaker.failures, cooldown=config.breaker.cooldown)
         # An answer may still be running in a cloud that is gone from the file; it is closed with the service.
         self._retired += [cloud for cloud in self.clouds.values() if cloud not in clouds.values()]
-        self.clouds, self.breakers, self.suspicions, self._budgets = clouds, breakers, suspicions, budgets
+        self.clouds, self.breakers, self.habits, self._budgets = clouds, breakers, habits, budgets
         self._offers = tuple(
             Offer(
                 name=upstream.name,
@@ -178,6 +183,8 @@ class Appliance:
                 models=upstream.models,
                 aliases=upstream.aliases,
                 prefill=upstream.prefill,
+                watch_whole=upstream.watch_whole,
+                hedge=upstream.hedge,
             )
             for upstream in config.upstreams
         )
@@ -191,8 +198,10 @@ class Appliance:
                 place=place(upstream.base_url, upstream.proxy),
                 breakers=self.breakers[upstream.name],
                 cloud=self.clouds[upstream.name],
+                canary=offer.resolve(upstream.canary) if upstream.canary is not None else None,
+                dialect=upstream.api,
             )
-            for upstream in self.config.upstreams
+            for upstream, offer in zip(self.config.upstreams, self._offers, strict=True)
         ]
 
     # ---------------------------------------------------------------------------------------------- answers
@@ -210,7 +219,7 @@ class Appliance:
             self.breakers,
             limits=self.limits,
             jitter=self._random.random(),
-            suspicions=self.suspicions,
+            habits=self.habits,
             heard=self.metrics.heard,
             budgets=self._budgets,
         )
@@ -279,7 +288,7 @@ class Appliance:
             return Counted(served_by=LOCAL, tokens=guess, fallback=fallback, degraded="count")
 
     def _record(self, id: str, request: ChatRequest, tried: Tried) -> None:
-        error = tried.error
+        error = tried.error or tried.flaw
         self.journal.record(
             Attempt(
                 at=time.time(),
@@ -334,6 +343,7 @@ def _cloud(upstream: UpstreamConfig, timeouts: TimeoutConfig) -> CloudBackend:
         connect=timeouts.connect,
         proxy=upstream.proxy,
         ca=upstream.ca,
+        watch_whole=upstream.watch_whole,
     )
     return CloudBackend(target, DIALECTS[upstream.api])
 
@@ -342,6 +352,5 @@ def _limits(timeouts: TimeoutConfig) -> Limits:
     return Limits(
         first_content=None if timeouts.first_content == "auto" else timeouts.first_content,
         stall=None if timeouts.stall == "auto" else timeouts.stall,
-        whole=min(Limits().whole, timeouts.total),
         total=timeouts.total,
     )

@@ -83,6 +83,7 @@ class BreakerConfig:
     failures: int = 3
     cooldown: float = 10.0
     probe_interval: float = 30.0
+    canary_interval: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
+from appliance.core.actions import Action, Call, Done, Drop, Emit, Pause, Race
+from appliance.core.attempt import Tried
 from appliance.core.chat import BackendError, ChatRequest, Event, Fault, TextDelta
-from appliance.core.relay import Action, Call, Done, Emit, Pause, Relay, Tried
+from appliance.core.relay import Relay
+from appliance.core.route import Leg
 from appliance.core.seams import Backend
 from appliance.core.standby import SUSPICIOUS, Following
 
@@ -44,13 +47,15 @@ async def drive(
     clock = asyncio.get_running_loop().time
     actions: Sequence[Action] = relay.start(clock())
     shadow: Shadow | None = None
-    stream: AsyncGenerator[Sequence[Event], None] | None = None
+    calls = Calls(backends)
     patience = Patience(relay)
     try:
         while True:
             for action in actions:
                 match action:
                     case Emit(events):
+                        if shadow is not None:
+                            shadow.feed(events)
                         offered = clock()
                         yield events
                         relay.held_up(clock() - offered)
@@ -59,21 +64,20 @@ async def drive(
                     case Pause(seconds):
                         await asyncio.sleep(seconds)
                     case Call(leg, request):
-                        if stream is not None:
-                            await stream.aclose()
+                        await calls.close()
                         if shadow is not None:
                             shadow.close()  # before the box is asked: what it has computed is free for that
                         shadow = None if standby is None or leg.local else Shadow(relay, standby)
-                        # every backend answers with an async generator; the protocol only promises an iterator
-                        stream = cast(
-                            "AsyncGenerator[Sequence[Event], None]", backends[leg.name].stream(request, leg.model)
-                        )
+                        calls.open(leg, request)
+                    case Race(leg, request):
+                        calls.open(leg, request)
+                    case Drop(leg):
+                        await calls.drop(leg)
                     case Done(error):
                         if error is not None:
                             raise error
                         return
-            assert stream is not None
-            actions = await _next(relay, stream, clock, shadow, patience)
+            actions = await _next(relay, calls, clock, patience)
     finally:
         patience.close()
         try:
@@ -83,35 +87,74 @@ async def drive(
                 if isinstance(action, Tried):
                     record(action)
         finally:
-            if stream is not None:
-                await stream.aclose()
+            await calls.close()
 
 
-async def _next(
-    relay: Relay,
-    stream: AsyncIterator[Sequence[Event]],
-    clock: Callable[[], float],
-    shadow: Shadow | None,
-    patience: Patience,
-) -> list[Action]:
+async def _next(relay: Relay, calls: Calls, clock: Callable[[], float], patience: Patience) -> list[Action]:
     """What happened next, told to the relay."""
     try:
         with patience:
-            events = await anext(stream)
+            events = await calls.next(company=relay.wants_company)
     except TimeoutError:
         return relay.expire(clock())
     except StopAsyncIteration:
-        return relay.end(clock())
+        return relay.end(clock(), calls.speaker)
     except BackendError as error:
-        return relay.fail(error, clock())
+        return relay.fail(error, clock(), calls.speaker)
     except Exception as error:
         # A mistake of ours in a backend or a dialect must not cost the client its answer: the next leg gives it.
         log.exception("A backend failed inside", exc_info=error if log.isEnabledFor(logging.DEBUG) else False)
-        return relay.fail(BackendError(Fault.BROKEN, f"It failed inside: {type(error).__name__}."), clock())
-    actions = relay.receive(events, clock())
-    if shadow is not None:
-        shadow.feed(events)
-    return actions
+        ours = BackendError(Fault.BROKEN, f"It failed inside: {type(error).__name__}.")
+        return relay.fail(ours, clock(), calls.speaker)
+    return relay.receive(events, clock(), calls.speaker)
+
+
+class Calls:
+    """The calls that run: one, or two while clouds race."""
+
+    def __init__(self, backends: Mapping[str, Backend]) -> None:
+        self._backends = backends
+        self._streams: dict[str, AsyncGenerator[Sequence[Event], None]] = {}
+        self._waits: dict[str, asyncio.Task[Sequence[Event]]] = {}  # for a call's next events
+        self.speaker = ""
+        """The leg whose call something was last heard of."""
+
+    def open(self, leg: Leg, request: ChatRequest) -> None:
+        """Nothing is asked before its events are waited for."""
+        # every backend answers with an async generator; the protocol only promises an iterator
+        stream = self._backends[leg.name].stream(request, leg.model)
+        self._streams[leg.name] = cast("AsyncGenerator[Sequence[Event], None]", stream)
+        self.speaker = leg.name
+
+    async def next(self, *, company: bool) -> Sequence[Event]:
+        """The next events of any call; what ends the call is raised as it is. With `company` a deadline that is met
+        meanwhile must not end the call that is waited for."""
+        if not company and not self._waits and len(self._streams) == 1:
+            return await anext(self._streams[self.speaker])
+        for name, stream in self._streams.items():
+            if name not in self._waits:
+                self._waits[name] = asyncio.ensure_future(anext(stream))
+        await asyncio.wait(self._waits.values(), return_when=asyncio.FIRST_COMPLETED)
+        self.speaker = next(name for name, wait in self._waits.items() if wait.done())
+        return self._waits.pop(self.speaker).result()
+
+    async def drop(self, leg: Leg) -> None:
+        """Close this leg's call."""
+        await self._close(leg.name)
+        self.speaker = next(iter(self._streams), "")
+
+    async def close(self) -> None:
+        """Close them all."""
+        for name in list(self._streams):
+            await self._close(name)
+
+    async def _close(self, name: str) -> None:
+        stream, wait = self._streams.pop(name), self._waits.pop(name, None)
+        if wait is not None:
+            wait.cancel()
+            await asyncio.wait([wait])
+            _ = wait.cancelled() or wait.exception()  # nobody else will look at it
+        await stream.aclose()
 
 
 class Patience:

@@ -3,9 +3,12 @@
 Rules of this file:
 
 1. An `Attempt` is told as soon as a leg's part is over: to the log, to the metrics, to a short memory for ``status``.
+   The log also hears when a cloud begins to be slow and when it no longer is, with the answer that tells it.
 2. A `Record` is made once per request, at its end, of its attempts and of what `Answered` says; it may be kept for
    months, so it is stricter than the log: of a sentence it keeps our own words only, of a name what a name looks like.
-3. No text of a prompt or an answer ever comes here; a record knows lengths, faults and times.
+3. Of requests that were turned away before anybody was asked only so many are kept: a client that asks for nonsense
+   in a loop must not push out what is worth knowing.
+4. No text of a prompt or an answer ever comes here; a record knows lengths, faults and times.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from appliance.core.chat import Fault
+from appliance.core.first_words import NAME as SLOW
+from appliance.core.first_words import FirstWords, sentence
+from appliance.core.route import LOCAL
 
 log = logging.getLogger("appliance.journal")
 
@@ -30,6 +36,9 @@ GIVEN: tuple[Outcome, ...] = ("answered", "taken over", "fell back")
 REMEMBERED = 200
 UNFINISHED = 10_000
 """Requests whose attempts are held until they end; there is no room for more than half as many connections."""
+TURNED_AWAY = 60
+"""Requests kept of those a minute that were refused before anybody was asked."""
+NOBODY = "nobody"
 BLAMELESS = frozenset(fault.value for fault in (Fault.REQUEST, Fault.TOO_LONG, Fault.GONE))
 """What went wrong and says nothing about whoever was asked: it was the caller."""
 
@@ -182,6 +191,20 @@ class Journal:
         self._keep = keep
         self._recent: deque[Attempt] = deque(maxlen=REMEMBERED)
         self._unfinished: dict[str, list[Attempt]] = {}
+        self._first_words: dict[str, FirstWords] = {}
+        self._slow: set[str] = set()
+        self._turned_away: deque[float] = deque(maxlen=TURNED_AWAY)
+
+    def turned_away(self, answered: Answered) -> None:
+        """A request is over before anybody was asked to answer it."""
+        self.counts.total += 1
+        if answered.ending == "failed":
+            self.counts.failed += 1
+        elif len(self._turned_away) == TURNED_AWAY and abs(answered.at - self._turned_away[0]) < 60.0:
+            return
+        else:
+            self._turned_away.append(answered.at)
+        self.finished(answered)
 
     def finished(self, answered: Answered) -> Record:
         """A request is over, after all its attempts; once for each request."""
@@ -209,6 +232,8 @@ class Journal:
             del self._unfinished[next(iter(self._unfinished))]
         for tell in self._told:
             tell(attempt)
+        if judged(attempt.leg, stream=attempt.stream) and attempt.first_content_s is not None:
+            self._watch(attempt.leg, attempt.first_content_s, attempt.at)
         after = "" if attempt.silence_s is None else f", gone on with after {attempt.silence_s:.3f} s of silence"
         if attempt.fault is None:
             log.info(
@@ -239,9 +264,27 @@ class Journal:
             extra=attempt.fields(),
         )
 
+    def _watch(self, leg: str, first_content_s: float, at: float) -> None:
+        """Is it slow now, and was not before, or the other way round?"""
+        words = self._first_words.setdefault(leg, FirstWords())
+        words.began(first_content_s, at)
+        usual = words.slow(at)
+        if (usual is not None) == (leg in self._slow):
+            return
+        self._slow ^= {leg}
+        if usual is None:
+            log.warning("%s is no longer %s", leg, SLOW, extra={"upstream": leg})
+        else:
+            log.warning("%s is %s", leg, sentence(usual), extra={"upstream": leg, "first_content_s": _rounded(usual)})
+
     def recent(self, count: int = 20) -> Sequence[Attempt]:
         """The last failed attempts, newest first."""
         return list(reversed(self._recent))[:count]
+
+
+def judged(leg: str, *, stream: bool) -> bool:
+    """Does its first content tell whether a cloud is slow to begin? That of a whole answer is its end."""
+    return stream and leg != LOCAL
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -91,6 +91,12 @@ _GAUGES = (
     Family("llamacpp:n_busy_slots_per_decode", "gauge", "Busy slots per call of llama_decode(), on average."),
     Family("appliance_breaker_state", "gauge", "1 for the state an upstream's breaker is in.", ("upstream", "state")),
     Family("appliance_suspicion", "gauge", "How odd the silence of an upstream is (phi); 0 is fine.", ("upstream",)),
+    Family(
+        "appliance_first_content_median_seconds",
+        "gauge",
+        "Median of an upstream's last streamed answers until their first content, if there are enough.",
+        ("upstream",),
+    ),
     Family("appliance_requests_running", "gauge", "Requests that are being answered, by whomever."),
     Family("appliance_slots", "gauge", "Answers the box can write at the same time."),
     Family("appliance_slots_busy", "gauge", "Slots that are writing an answer."),
@@ -127,6 +133,7 @@ class Reading:
     running: int = 0
     breakers: Mapping[str, str] = field(default_factory=dict)
     suspicions: Mapping[str, float] = field(default_factory=dict)
+    first_contents: Mapping[str, float] = field(default_factory=dict)
 
 
 class Metrics:
@@ -231,6 +238,9 @@ class Metrics:
                 for state in BREAKER_STATES
             ],
             "appliance_suspicion": [((upstream,), phi) for upstream, phi in reading.suspicions.items()],
+            "appliance_first_content_median_seconds": [
+                ((name,), wait) for name, wait in reading.first_contents.items()
+            ],
             "appliance_requests_running": [((), reading.running)],
             "appliance_slots": [((), reading.slots)],
             "appliance_engine_up": [((), reading.engine_state in ("ready", "careful"))],

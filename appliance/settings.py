@@ -307,8 +307,9 @@ SECTIONS: Mapping[str, Mapping[str, Key | Later]] = {
         "status_page": Key(
             "an http:// or https:// address with a host and without credentials", _base_url, address=True
         ),
-        "watch_whole": Later((False,)),
-        "hedge": Later((False,)),
+        "watch_whole": _SWITCH,
+        "hedge": _SWITCH,
+        "canary": Key("the name of a model", _text),
     },
     "timeouts": {
         "connect": _seconds(),
@@ -316,7 +317,12 @@ SECTIONS: Mapping[str, Mapping[str, Key | Later]] = {
         "stall": _seconds(or_auto=True),
         "total": _seconds(),
     },
-    "breaker": {"failures": _whole(1), "cooldown": _seconds(), "probe_interval": _seconds()},
+    "breaker": {
+        "failures": _whole(1),
+        "cooldown": _seconds(),
+        "probe_interval": _seconds(),
+        "canary_interval": _seconds(),
+    },
     "privacy": {"redact": Later(("off",)), "store_text": Later((False,))},
     "paths": {"state": _PATH, "cache": _PATH, "models": _PATH},
 }

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from appliance import presets, proxies
+from appliance.core.route import Offer, concrete
 from appliance.core.seams import PLAIN, Quirks
 from appliance.document import ConfigError, Document, refused, suggestion
 from appliance.presets import BY_NAME, Api, Preset
@@ -41,7 +42,8 @@ class UpstreamConfig:
 
     ``key`` is the secret itself, already fetched from where the file says it is; with ``client_key`` there is none, and
     the caller's own credential goes up. ``key_header`` is ``None`` for the one usual in the dialect; in "authorization"
-    the key is a bearer token. ``proxy`` and ``ca`` are what holds after the environment was asked.
+    the key is a bearer token. ``canary`` is the model that is asked something now and then. ``proxy`` and ``ca`` are
+    what holds after the environment was asked.
     """
 
     name: str
@@ -55,6 +57,9 @@ class UpstreamConfig:
     aliases: tuple[tuple[str, str], ...] = ()
     prefill: bool = False
     context: int | None = None
+    watch_whole: bool = False
+    hedge: bool = False
+    canary: str | None = None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     quirks: Quirks = PLAIN
     proxy: str | None = field(default=None, repr=False)
@@ -151,7 +156,9 @@ class _Table:
         keyed = values["key"] or values["client_key"]
         if keyed and to.scheme == "http" and not proxies.on_this_box(to.hostname or ""):
             warnings.append(f'the key of "{values["name"]}" travels unencrypted over http; use https.')
-        return UpstreamConfig(**values)
+        upstream = UpstreamConfig(**values)
+        self.check_canary(upstream)
+        return upstream
 
     def preset(self) -> Preset | None:
         name = self.values.get("preset")
@@ -202,6 +209,19 @@ class _Table:
             source = f"{kind}:{rest}" if kind in ("env", "file") else "plain text"
             raise self.wrong("key", f"({source}) is no key: it must be one word of ASCII letters and signs.")
         return secret, False
+
+    def check_canary(self, upstream: UpstreamConfig) -> None:
+        """Is it somebody who can be asked? Raises `ConfigError`."""
+        if upstream.canary is None:
+            return
+        if upstream.client_key:
+            raise self.wrong("canary", 'cannot be asked where key = "client": there is no key to show.')
+        if not concrete(upstream.canary):
+            raise self.wrong("canary", f'is "{upstream.canary}", which is a pattern; give the name of one model.')
+        offer = Offer(name=upstream.name, models=upstream.models, aliases=upstream.aliases)
+        if offer.resolve(upstream.canary) is None:
+            offered = ", ".join((*upstream.models, *(pattern for pattern, _ in upstream.aliases)))
+            raise self.wrong("canary", f'is "{upstream.canary}", which is not offered here; the models are: {offered}.')
 
     def certificates(self, home: Path) -> Path:
         path = self.document.beside(self.values["ca"], home)

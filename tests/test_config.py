@@ -300,7 +300,6 @@ WRONG = {
     CLOUD + 'headers = { Content-Length = "5" }': "appliance.toml, line 4: upstream.headers is a table, which names "
     "content-length, and that describes the body or the connection; it must be a table of header names to single-line "
     "ASCII values.",
-    CLOUD + "hedge = true": "appliance.toml, line 4: upstream.hedge is not in this version yet; remove it.",
     CLOUD
     + 'status_page = "s"': "appliance.toml, line 4: upstream.status_page is a string, but it must be an http:// or "
     "https:// address with a host and without credentials.",

@@ -10,7 +10,8 @@ import pytest
 import uvloop
 
 from appliance.core.chat import BackendError, ChatRequest, Fault, Finish, Message, Started, Takeover, Text, TextDelta
-from appliance.core.relay import Limits, Relay
+from appliance.core.pulse import Limits
+from appliance.core.relay import Relay
 from appliance.core.route import Leg
 from appliance.core.scopes import Breakers
 from appliance.drive import Patience, drive

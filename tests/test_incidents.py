@@ -122,3 +122,56 @@ def test_the_order_of_the_records_does_not_matter() -> None:
     for seed in range(20):
         random.Random(seed).shuffle(records)
         assert told(*records) == expected
+
+
+# -------------------------------------------------------------------------------------------------- slow ones
+
+
+def began(at: float, first: float, *, name: str = "openai", stream: bool = True, **changes: object) -> object:
+    """An answer that was over at `at`, and whose first word had come after `first` seconds."""
+    leg = asked(name, at=at, seconds=first + 1, first_content=first)
+    return record(leg, request_id=f"s{at}", stream=stream, **changes)  # type: ignore[arg-type]
+
+
+def slow(begin: float, end: float | None, requests: int, worst: float, **changes: object) -> Incident:
+    by = changes.pop("answered_by", {"openai": requests})
+    nothing = {"kind": "slow", "faults": {}, "first_content_s": worst}
+    return incident(begin, end, requests=requests, answered_by=by, **nothing, **changes)
+
+
+def row(start: int, count: int, first: float, **changes: object) -> list[object]:
+    return [began(start + n, first, **changes) for n in range(count)]  # type: ignore[arg-type]
+
+
+def test_who_is_slow_to_begin_has_an_entry_of_its_own_kind() -> None:
+    quick, again = row(0, 20, 1.0), row(100, 20, 1.0)
+    # The median of twenty is over 5 s with the eleventh slow one, and at most 4 s with the eleventh quick one then.
+    assert told(*quick, *row(50, 20, 8.0), *again) == [slow(60, 110, 20, 8.0)]
+
+
+def test_it_is_open_until_a_quick_answer_or_until_it_is_long_ago() -> None:
+    answers = row(1000, 8, 8.0)
+    assert told(*answers) == [slow(1004, None, 4, 8.0)]
+    assert list(incidents(answers, now=1603.0)) == [slow(1004, None, 4, 8.0)]  # type: ignore[arg-type]
+    assert list(incidents(answers, now=1603.1)) == [slow(1004, 1603, 4, 8.0)]  # type: ignore[arg-type]
+    assert told(*answers, *row(5000, 5, 9.0)) == [slow(1004, 1603, 4, 8.0), slow(5004, None, 1, 9.0)]
+
+
+def test_the_worst_median_is_kept_and_who_answered_in_the_end() -> None:
+    rescued = record(
+        asked("openai", "broken", at=1005, first_content=7.0),
+        asked("n1n", at=1006),
+        request_id="x",
+        outcome="fell back",
+    )
+    found = [one for one in told(*row(1000, 5, 6.0), rescued, *row(1010, 20, 9.0)) if one.kind == "slow"]
+    assert found == [slow(1004, None, 22, 9.0, answered_by={"openai": 21, "n1n": 1})]
+
+
+def test_being_slow_is_not_being_down_and_both_may_be_so() -> None:
+    found = told(*row(1000, 6, 8.0), failed(1010), well(1020))
+    assert [(one.kind, one.begin, one.end) for one in found] == [("slow", 1004, None), ("down", 1010, 1020)]
+
+
+def test_what_the_box_takes_and_whole_answers_take_is_not_judged() -> None:
+    assert told(*row(1000, 20, 30.0, name="local"), *row(2000, 20, 30.0, stream=False)) == []

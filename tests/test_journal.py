@@ -1,6 +1,7 @@
 """What the journal says, how loudly, and what it remembers."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,7 @@ LEVELS = {
     Fault.BUSY: logging.WARNING,
     Fault.TOO_LONG: logging.WARNING,
     Fault.CRASHED: logging.WARNING,
+    Fault.QUALITY: logging.WARNING,
 }
 
 
@@ -333,3 +335,88 @@ def test_whatever_else_stands_where_a_name_belongs_is_not_kept(name):
 
 def test_a_long_list_of_fields_is_cut():
     assert len(Journal().finished(answered(degraded=tuple(map(str, range(1000))))).degraded) == 16
+
+
+# --------------------------------------------------------------------------------------------- slow, turned away
+
+
+def heard(journal, *waits, start=0, **changes):
+    """Streamed answers whose first words took so long, one every second."""
+    for index, wait in enumerate(waits):
+        journal.record(attempt(at=float(start + index), **{"stream": True, "first_content_s": wait, **changes}))
+
+
+def warnings(caplog):
+    found = [
+        (one.getMessage(), one.first_content_s if hasattr(one, "first_content_s") else None)
+        for one in caplog.records
+        if one.levelno == logging.WARNING
+    ]
+    caplog.clear()
+    return found
+
+
+def test_a_cloud_that_is_slow_to_begin_is_one_line_when_it_begins_and_one_when_it_ends(caplog):
+    caplog.set_level(logging.INFO, logger="appliance.journal")
+    journal = Journal()
+    heard(journal, *[6.25] * 4)
+    assert warnings(caplog) == []
+    heard(journal, *[6.25] * 16, start=4)
+    assert warnings(caplog) == [("claude is slow: the first word takes 6.2 s in the median", 6.25)]
+    heard(journal, *[0.5] * 20, start=20)
+    assert warnings(caplog) == [("claude is no longer slow", None)]
+    heard(journal, *[7.0] * 20, start=40)
+    assert warnings(caplog) == [("claude is slow: the first word takes 7.0 s in the median", 7.0)]
+
+
+def test_the_first_answer_after_a_long_while_ends_it(caplog):
+    journal = Journal()
+    heard(journal, *[9.0] * 5)
+    heard(journal, 9.0, start=10_000)
+    assert [said for said, _ in warnings(caplog)][1:] == ["claude is no longer slow"]
+
+
+@pytest.mark.parametrize("changes", [{"stream": False}, {"leg": "local"}, {"first_content_s": None}])
+def test_whole_answers_and_the_box_are_never_slow(changes, caplog):
+    journal = Journal()
+    for at in range(20):
+        one = attempt(at=float(at), **{"stream": True, "first_content_s": 30.0})
+        journal.record(replace(one, **changes))
+    assert warnings(caplog) == []
+
+
+def refusal(at=0.0, ending="refused"):
+    return Answered(
+        at=at,
+        request_id=f"r{at}",
+        ending=ending,
+        served_by="nobody",
+        seconds=0.01,
+        dialect="openai",
+        stream=False,
+        model="",
+    )
+
+
+def test_a_request_that_was_turned_away_is_kept_and_counted():
+    kept = []
+    journal = Journal(keep=kept.append)
+    journal.turned_away(refusal())
+    journal.turned_away(refusal(1.0, "failed"))
+    assert [(one.outcome, one.served_by, one.legs) for one in kept] == [
+        ("refused", "nobody", ()),
+        ("failed", "nobody", ()),
+    ]
+    assert journal.counts == Counts(total=2, failed=1)
+
+
+def test_of_a_flood_of_nonsense_only_so_much_is_kept_but_of_our_own_failures_all():
+    kept = []
+    journal = Journal(keep=kept.append)
+    for at in range(800):
+        journal.turned_away(refusal(at / 8))  # for 100 seconds
+    assert [one.at for one in kept] == [*(at / 8 for at in range(60)), *(60 + at / 8 for at in range(60))]
+    assert journal.counts.total == 800
+    for at in range(100):
+        journal.turned_away(refusal(100.0 + at / 1000, "failed"))
+    assert len(kept) == 220

@@ -202,6 +202,12 @@ def test_exactly_one_state_is_the_one() -> None:
     assert found["appliance_suspicion{upstream=a}"] == 2.5
 
 
+def test_the_median_first_content_is_there_for_the_clouds_it_is_known_of() -> None:
+    name = "appliance_first_content_median_seconds"
+    assert samples(Metrics(), first_contents={"cloud": 6.25})[f"{name}{{upstream=cloud}}"] == 6.25
+    assert not any(name in sample for sample in samples(Metrics(), breakers={"cloud": "closed"}))
+
+
 def test_the_process_tells_of_itself() -> None:
     found = samples(Metrics())
     assert found["process_resident_memory_bytes"] > 1e6
@@ -227,7 +233,12 @@ def told() -> Metrics:
     return metrics
 
 
-FULL = {"breakers": {"cloud": "open"}, "suspicions": {"cloud": float("inf")}, "running": 1}
+FULL = {
+    "breakers": {"cloud": "open"},
+    "suspicions": {"cloud": float("inf")},
+    "first_contents": {"cloud": 6.25},
+    "running": 1,
+}
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", "text/plain;version=0.0.4", "text/plain;version=nonsense", "\x00;=;,"])

@@ -5,9 +5,13 @@ from contextlib import aclosing
 
 import pytest
 
+from appliance.core.budget import Budget
 from appliance.core.chat import BackendError, Fault, Finish, ReasoningDelta, TextDelta, ToolCallStart
-from appliance.core.relay import Limits, Relay
-from appliance.core.suspicion import ENOUGH, Suspicion
+from appliance.core.habits import Habits
+from appliance.core.pulse import Limits
+from appliance.core.relay import Relay
+from appliance.core.route import Leg
+from appliance.core.suspicion import ENOUGH
 from appliance.drive import drive
 from tests.test_drive import BOX, CLAUDE, ENDED, A, B, Script, ask, at_once, read
 
@@ -36,11 +40,9 @@ class Book:
         self.lines.append((round(asyncio.get_running_loop().time() - 1000.0, 3), *line))
 
 
-def conduct(standby, *scripts, request=None, limits=None, suspicions=None):
+def conduct(standby, *scripts, request=None, limits=None, habits=None):
     legs = {"claude": CLAUDE, "local": BOX}
-    relay = Relay(
-        request or ask(), [legs[s.name] for s in scripts], {}, limits=limits or Limits(), suspicions=suspicions
-    )
+    relay = Relay(request or ask(), [legs[s.name] for s in scripts], {}, limits=limits or Limits(), habits=habits)
     return drive(relay, {script.name: script for script in scripts}, lambda _: None, standby)
 
 
@@ -85,10 +87,10 @@ def test_an_odd_silence_is_told_once_it_is_odd():
 
 
 def test_a_silence_that_is_odd_for_this_upstream_is_told_sooner():
-    quick = Suspicion()
+    quick = Habits()
     for _ in range(ENOUGH):
-        quick.heard("first", 0.5)
-    lines = told(Book(), Script("claude", 3, [A, ENDED]), box(), suspicions={"claude": quick})
+        quick.suspicion.heard("first", 0.5)
+    lines = told(Book(), Script("claude", 3, [A, ENDED]), box(), habits={"claude": quick})
     [_, suspect, feed, close] = lines
     assert suspect[1:] == ("suspect", 1.0)
     assert 0.5 < suspect[0] < 1.0
@@ -130,14 +132,35 @@ def test_after_the_end_of_the_answer_nothing_is_suspicious():
 
 
 def test_the_warning_may_come_earlier_than_it_was():
-    quick = Suspicion()
+    quick = Habits()
     for _ in range(ENOUGH):
-        quick.heard("text", 0.02)
+        quick.suspicion.heard("text", 0.02)
     cloud = Script("claude", 1, [ReasoningDelta(text="hm")], 1, [A], 10, [B, ENDED])
-    lines = told(Book(), cloud, box(), suspicions={"claude": quick})
+    lines = told(Book(), cloud, box(), habits={"claude": quick})
     assert lines[:3] == [(0.0, "follow", "", 0.0), (2.0, "feed", "a"), (3.0, "suspect", 1.0)]
 
 
 def test_what_cannot_be_continued_is_not_followed_any_longer():
     cloud = Script("claude", 1, [ToolCallStart(index=0, id="t", name="look")], 30, [ENDED])
     assert told(Book(), cloud, box()) == [(0.0, "follow", "", 0.0), (1.0, "close")]
+
+
+def test_what_a_second_cloud_repeats_is_not_fed_twice():
+    second = Leg(name="second", model="opus", continues=False)
+    scripts = [
+        Script("claude", 1, [A], 1, BackendError(Fault.BROKEN, "It broke.")),
+        Script("second", 1, [A], 1, [B], 1, [ENDED]),
+        box(),
+    ]
+    relay = Relay(ask(), [CLAUDE, second, BOX], {}, limits=Limits(), budgets={"second": Budget()})
+    book = Book()
+
+    async def scene():
+        return await read(drive(relay, {script.name: script for script in scripts}, lambda _: None, book))
+
+    batches, error = at_once(scene())
+    assert error is None
+    assert "".join(e.text for batch in batches for e in batch if isinstance(e, TextDelta)) == "ab"
+    assert [line[1:] for line in book.lines] == [
+        ("follow", "", 0.0), ("feed", "a"), ("close",), ("follow", "a", 0.0), ("feed", "b"), ("close",)
+    ]  # fmt: skip

@@ -122,6 +122,51 @@ def test_an_openai_address_keeps_its_v1(tmp_path: Path) -> None:
     assert one(tmp_path, CLOUD).base_url == "https://a.example/v1"
 
 
+# ------------------------------------------------------------------------------------------------ canaries
+
+
+@pytest.mark.parametrize(
+    ("keys", "canary"),
+    [
+        ("", "anything"),
+        ('models = ["gpt-*"]', "gpt-5-nano"),
+        ('models = ["gpt-*"]\naliases = { "claude-*" = "gpt-5" }', "claude-x"),
+    ],
+)
+def test_a_canary_is_a_model_that_is_offered(tmp_path: Path, keys: str, canary: str) -> None:
+    assert one(tmp_path, f'{CLOUD}canary = "{canary}"\n{keys}').canary == canary
+
+
+def test_without_a_canary_there_is_none(tmp_path: Path) -> None:
+    assert one(tmp_path, CLOUD).canary is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        (
+            'canary = "claude-x"\nmodels = ["gpt-*", "o1"]\naliases = { big = "gpt-5" }',
+            'line 4: upstream.canary is "claude-x", which is not offered here; the models are: gpt-*, o1, big.',
+        ),
+        (
+            'canary = "gpt-*"\nmodels = ["gpt-*"]',
+            'line 4: upstream.canary is "gpt-*", which is a pattern; give the name of one model.',
+        ),
+        (
+            'key = "client"\ncanary = "gpt-5"',
+            'line 5: upstream.canary cannot be asked where key = "client": there is no key to show.',
+        ),
+    ],
+)
+def test_a_canary_that_cannot_be_asked_is_refused(tmp_path: Path, keys: str, sentence: str) -> None:
+    assert sentence in refusal(tmp_path, CLOUD + keys)
+
+
+def test_the_models_of_a_preset_hold_for_its_canary(tmp_path: Path) -> None:
+    said = refusal(tmp_path, '[[upstream]]\npreset = "deepseek"\ncanary = "gpt-5"', DEEPSEEK_API_KEY="k")
+    assert 'upstream.canary is "gpt-5", which is not offered here; the models are: deepseek-*.' in said
+
+
 # ------------------------------------------------------------------------------------------------- secrets
 
 

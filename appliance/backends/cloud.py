@@ -9,6 +9,8 @@ Rules of this file:
 3. What is a secret between two others never passes: the client's credentials go up only if the configuration says that
    they are the cloud's (`client_key`), and then a cloud that refuses them has an answer for the client, not for us.
 4. What is lost in translation is said (`Degraded`).
+5. With `watch_whole` a whole answer is asked for as a stream, so that whoever waits for it sees it grow (`Progress`),
+   and is put together here. What a cloud refuses then may be our doing: it is asked again, as the caller asked.
 """
 
 from __future__ import annotations
@@ -17,20 +19,25 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from aiohttp import ClientResponse
 
 from appliance import __version__
+from appliance.backends.growing import growing
 from appliance.backends.health import PROBE_SECONDS, lives
 from appliance.backends.transport import TROUBLE, Transport, headers_of, translate
-from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Headers, Opened, Reply
-from appliance.core.seams import PLAIN, Dialect, Quirks
+from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Headers, Opened, Progress, Reply
+from appliance.core.seams import PLAIN, Dialect, Quirks, Unfoldable
 
 WHOLE_ANSWER_LIMIT = 64 * 1024 * 1024  # bytes; a model's answer is a thousand times smaller
 OK = 200
+EVENTS, JSON = "text/event-stream", "application/json"
+NOT_STREAMED = frozenset(("audio",))
+"""What an answer must be able to do that OpenAI does not do in the same way, or at all, in a stream."""
 UNWELCOME = (401, 403)
 OVERLOADED = (503, 529)
 LIST_SECONDS = 2.0
@@ -68,7 +75,7 @@ class CloudTarget:
     """Where a cloud is and how we show who we are. The key never appears in a repr.
 
     ``key_header`` is where the key goes: "authorization" as ``Bearer KEY``, any other bare. With ``client_key`` there
-    is no key of ours, and the client's own goes up.
+    is no key of ours, and the client's own goes up. ``watch_whole``: whole answers are watched while they are written.
     """
 
     name: str
@@ -81,6 +88,7 @@ class CloudTarget:
     connect: float = 3.0
     proxy: str | None = field(default=None, repr=False)
     ca: Path | None = None
+    watch_whole: bool = False
 
 
 class CloudBackend:
@@ -92,6 +100,7 @@ class CloudBackend:
         self._base = target.base_url.rstrip("/")
         self._client_key = target.client_key
         self._quirks = target.quirks
+        self._watch_whole = target.watch_whole
         ours = {name.lower(): value for name, value in target.headers}
         if target.key is not None and not target.client_key:
             header = target.key_header.lower()
@@ -154,7 +163,7 @@ class CloudBackend:
             async with asyncio.timeout(ASK_SECONDS):
                 response = await self._post(path, body, request, _ANSWER)
                 try:
-                    self._check_content_type(response, "application/json")
+                    self._content_type(response, JSON)
                     found = await self._read(response)
                 finally:
                     response.close()
@@ -165,24 +174,59 @@ class CloudBackend:
 
     # -------------------------------------------------------------------------------------------------- answers
 
-    async def stream(self, request: ChatRequest, model: str) -> AsyncGenerator[Sequence[Event], None]:
-        """The cloud's answer, one batch of events per read; a whole answer as one single batch.
+    def stream(self, request: ChatRequest, model: str) -> AsyncGenerator[Sequence[Event], None]:
+        """The cloud's answer, one batch of events per read; a whole answer as one single batch, with `watch_whole`
+        behind those that say how it grows.
 
         Raises:
             BackendError: every way a cloud can fail, sorted by what we do about it.
         """
-        body = self._dialect.render(request, model, self._quirks)
+        if self._watch_whole and not request.stream and not request.needs & NOT_STREAMED:
+            return self._watched(request, model)
+        return self._answer(request, model)
+
+    async def _watched(self, request: ChatRequest, model: str) -> AsyncGenerator[Sequence[Event], None]:
+        try:
+            async with aclosing(self._answer(request, model, streamed=True)) as batches:
+                async for batch in batches:
+                    yield batch
+            return
+        except Unfoldable:
+            pass
+        except BackendError as error:
+            if error.fault is not Fault.REQUEST or error.status in UNWELCOME:
+                raise
+        yield [Progress(kind="thinking", characters=0)]  # from here on nothing will be seen before the end
+        async with aclosing(self._answer(request, model)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def _answer(
+        self, request: ChatRequest, model: str, *, streamed: bool = False
+    ) -> AsyncGenerator[Sequence[Event], None]:
+        """`streamed`: though a whole answer is wanted."""
+        asked = replace(request, stream=True) if streamed else request
+        # There are proxies that stream nothing: what they answer is what was wanted.
+        wanted = (EVENTS, JSON) if streamed else (EVENTS if request.stream else JSON,)
+        body = self._dialect.render(asked, model, self._quirks)
         lost = self._lost(request, model)
         try:
-            response = await self._post(self._dialect.path, body, request, _STREAM if request.stream else _ANSWER)
+            response = await self._post(self._dialect.path, body, request, _STREAM if asked.stream else _ANSWER)
             try:
-                self._check_content_type(response, "text/event-stream" if request.stream else "application/json")
+                found = self._content_type(response, *wanted)
                 opening: list[Event] = [Opened(headers=_passed_down(response))]
                 opening += [Degraded(what=what) for what in lost]
-                if not request.stream:
+                if found == JSON:
                     yield [*opening, *self._dialect.decode_whole(await self._read(response))]
                     return
                 yield opening
+                if streamed:
+                    fold = self._dialect.fold(request.n)
+                    async with aclosing(growing(response.content, fold)) as steps:
+                        async for progress in steps:
+                            yield progress
+                    yield self._dialect.decode_whole(fold.close())
+                    return
                 decoder = self._dialect.decoder()
                 read = response.content.readany
                 while data := await read():
@@ -253,12 +297,13 @@ class CloudBackend:
         message = f"{self.name} does not accept the caller's own credential."
         return BackendError(Fault.REQUEST, message, status=response.status, reply=reply, words=error.words)
 
-    def _check_content_type(self, response: ClientResponse, wanted: str) -> None:
+    def _content_type(self, response: ClientResponse, *wanted: str) -> str:
+        """What of `wanted` it is."""
         found = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if found != wanted:
-            raise BackendError(
-                Fault.BROKEN, f"{self.name} answered with {found[:60] or 'no content type'} instead of {wanted}."
-            )
+        if found in wanted:
+            return found
+        shown = found[:60] or "no content type"
+        raise BackendError(Fault.BROKEN, f"{self.name} answered with {shown} instead of {wanted[0]}.")
 
     async def _read(self, response: ClientResponse) -> bytes:
         chunks: list[bytes] = []

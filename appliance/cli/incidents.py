@@ -1,4 +1,4 @@
-"""`appliance incidents`: what failed, when, how long, and who answered meanwhile."""
+"""`appliance incidents`: what failed or was slow, when, how long, and who answered meanwhile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         commands,
         "incidents",
         run,
-        about="show what failed, when, how long, and who answered meanwhile; the newest first",
+        about="show what failed or was slow, when, how long, and who answered meanwhile; the newest first",
         example="appliance incidents 5",
     )
     parser.add_argument("count", nargs="?", metavar="N", type=positive, default=SHOWN, help=f"how many ({SHOWN})")
@@ -46,9 +46,9 @@ def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from appliance.ledger import FILE
 
     path = config.paths.state / FILE
-    with reading(path) as records:
-        found = incidents(records)[: -args.count - 1 : -1]
     now = time.time()
+    with reading(path) as records:
+        found = incidents(records, now=now)[: -args.count - 1 : -1]
     if args.as_json:
         print(json.dumps([to_json(incident, now) for incident in found], indent=2))
     else:
@@ -87,10 +87,15 @@ def table(found: Sequence[Incident], now: float) -> str:
     indent = " " * title.index("BEGAN")
     rows = [title]
     for line, incident in zip(lines, found, strict=True):
-        faults = dict(incident.faults) | ({"not even asked": incident.passed_over} if incident.passed_over else {})
-        said = f"{counted(faults)}; answered by {counted(incident.answered_by) or 'nobody yet'}"
+        said = f"{_what(incident)}; answered by {counted(incident.answered_by) or 'nobody yet'}"
         rows += [line, textwrap.fill(said, WIDTH, initial_indent=indent, subsequent_indent=indent)]
     return "\n".join(rows)
+
+
+def _what(incident: Incident) -> str:
+    if incident.first_content_s is not None:
+        return f"{incident.kind}: the first word took up to {incident.first_content_s:.1f} s in the median"
+    return counted(dict(incident.faults) | ({"not even asked": incident.passed_over} if incident.passed_over else {}))
 
 
 def counted(words: Mapping[str, int]) -> str:

@@ -103,6 +103,7 @@ def line(status: Mapping[str, Any]) -> str:
         if upstream.get("state") != "closed" and upstream.get("last_fault"):
             said += f" ({upstream['last_fault']})"
         said += "".join(f", not {model}" for model in upstream.get("models_aside") or ())
+        said += "".join(f", {str(warning).partition(':')[0]}" for warning in upstream.get("warnings") or ())
         words.append(said + (", ALARM" if upstream.get("alarm") else ""))
     words.append(f"engine {engine.get('state')}")
     if requests.get("failed"):
@@ -154,6 +155,11 @@ def table(status: Mapping[str, Any]) -> str:
         f"{upstream['name']} without {model} ({aside.get('state')}): {aside.get('reason') or 'no reason known'}"
         for upstream in upstreams
         for model, aside in (upstream.get("models_aside") or {}).items()
+    ]
+    blocks += [
+        f"WARNING {upstream['name']} is {warning}"
+        for upstream in upstreams
+        for warning in upstream.get("warnings") or ()
     ]
     if (journal := _journal(status.get("journal") or {})) is not None:
         blocks.append(journal)

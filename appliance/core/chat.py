@@ -318,6 +318,16 @@ class Degraded:
     wire: None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A whole answer that is watched while it is written has grown by so many characters of this kind; what they say
+    comes at its end. Not content."""
+
+    kind: Literal["text", "thinking", "tools"]
+    characters: int
+    wire: None = None
+
+
 Event = (
     Opened
     | Started
@@ -332,6 +342,7 @@ Event = (
     | Finish
     | Takeover
     | Degraded
+    | Progress
 )
 CONTENT = (TextDelta, ReasoningDelta, ToolCallStart, ToolCallDelta)
 
@@ -362,6 +373,7 @@ class Fault(enum.Enum):
     REQUEST = "request"  # the caller's own mistake: goes back as it is, counts against nobody
     TOO_LONG = "too_long"  # more tokens than it can hold: the next leg may be able to
     CRASHED = "crashed"  # the engine process died under the answer: the same leg goes on after a restart
+    QUALITY = "quality"  # it answered to the end, and badly: the client keeps it, and it is counted
     GONE = "gone"  # the client left: nobody's failure
 
 

@@ -31,6 +31,11 @@ class Given:
         self.continuable = self._choices == 1
         """What was not made of words, like half a tool call, only its author can go on with."""
 
+    @property
+    def spoken(self) -> bool:
+        """Is it text and nothing else?"""
+        return bool(self._parts) and all(kind is Text for kind, _ in self._parts)
+
     def note(self, event: Event) -> int:
         """The client gets this too. Returns how many characters it is."""
         match event:

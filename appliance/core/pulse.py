@@ -1,22 +1,39 @@
-"""The rhythm of one answer: when its content came, how long it may be silent, and when that silence becomes odd.
+"""The rhythm of one leg's answer: when its content came, how long it may be silent, and when that becomes odd.
 
 Rules:
 
 1. Only content counts. A cloud is held to `first_content` before it, to `stall` between its pieces; ``None`` for one of
-   these means whatever this upstream usually needs (`suspicion`). A whole answer is nothing to see until its end.
-2. The box is held to `total` only: its silence is work.
-3. What comes after the last `Finish` (usage, ``[DONE]``) gets `LINGER` and no more.
-4. `warning` is when a standby should begin in earnest: at once for an upstream on trial or one that has just failed.
-5. Told times and events, it answers times (seconds, monotonic); it has no clock.
+   these means whatever this upstream usually needs (`habits`). Text that keeps coming and is far slower than usual
+   has stopped as well (`drip`).
+2. A whole answer is nothing to see until its end, and is held to what answers of its kind usually take; one that is
+   watched is held to what a streamed one is.
+3. The box is held to `total` only: its silence is work.
+4. What comes after the last `Finish` (usage, ``[DONE]``) gets `LINGER` and no more.
+5. `warning` is when a standby should begin in earnest: at once for an upstream on trial or one that has just failed.
+   `late` is when another cloud may be asked beside this one.
+6. Told times and events, it answers times (seconds, monotonic); it has no clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from appliance.core.chat import ChatRequest, Event, ReasoningDelta, ToolCallDelta, ToolCallStart, carries_content
-from appliance.core.suspicion import Kind, Suspicion
+from appliance.core.chat import (
+    BlockStart,
+    ChatRequest,
+    Event,
+    Progress,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    carries_content,
+)
+from appliance.core.drip import Drip
+from appliance.core.habits import Habits
+from appliance.core.route import Leg
+from appliance.core.suspicion import Kind
 
 LINGER = 2.0
 NEVER = float("inf")
@@ -36,7 +53,7 @@ class Limits:
 
     first_content: float | None = None
     stall: float | None = None
-    whole: float = 60.0
+    whole: float | None = None
     total: float = 600.0
 
 
@@ -51,123 +68,167 @@ def nobody(leg: str, kind: Kind, seconds: float) -> None:
 
 
 class Pulse:
-    def __init__(self, limits: Limits, suspicions: Mapping[str, Suspicion], heard: Heard = nobody) -> None:
-        self._limits = limits
-        self._suspicions = suspicions
-        self._heard = heard
-        self._unknown = Suspicion()
-        self._leg = ""
-        self._box = False
-        self._stream = False
-        self._last = 0.0  # when content last came from the running leg, or when it was called
-        self._waiting_for: Kind = "first"
-        self._left_off: float | None = None  # when content last came from the leg before
-        self.called_at = 0.0
-        self.deadline = NEVER
-        self.warning = NEVER
-        self.first_content: float | None = None
-        """Seconds from the running leg's call to its first content, once there is some."""
-        self.silence: float | None = None
-        """Seconds without content at the seam, once the running leg has gone on from another one's words."""
+    """One leg was called at `now`.
 
-    def begin(
+    `left_off` is when content last came from the leg whose words it goes on from; `wary`: it is on trial, or has failed
+    just now; `fresh`: it has just come back, and is given half the time.
+    """
+
+    def __init__(
         self,
-        leg: str,
+        leg: Leg,
+        request: ChatRequest,
         now: float,
         *,
-        box: bool,
-        stream: bool,
-        goes_on: bool,
-        wary: bool,
-        patient: bool = False,
+        limits: Limits,
+        habits: Habits | None = None,
+        heard: Heard = nobody,
+        left_off: float | None = None,
+        wary: bool = False,
         fresh: bool = False,
     ) -> None:
-        """A leg is called. `goes_on`: from another leg's words; `wary`: it is on trial, or has failed just now;
-        `patient`: it will think, or has a lot to read; `fresh`: it has just come back, and is given half the time."""
-        self._left_off = self._last if goes_on and leg != self._leg else None
-        self._leg, self._box, self._stream = leg, box, stream
-        self.called_at = self._last = now
-        self._waiting_for = "first"
-        self.first_content = self.silence = None
-        suspicion = self._suspicions.get(leg, self._unknown)
-        if box:
-            self.deadline, self.warning = now + self._limits.total, NEVER
-        elif stream:
-            given = self._limits.first_content
-            learned = max(suspicion.limit("first"), PATIENT_FIRST if patient else 0.0)
+        self._name, self._model, self._box = leg.name, leg.model, leg.local
+        self._limits = limits
+        self._known = habits is not None and not leg.local
+        self._habits = habits or Habits()
+        self._suspicion = self._habits.suspicion
+        self._heard = heard
+        self._seen = request.stream or leg.watched
+        self._max_tokens = request.max_tokens
+        self._left_off = left_off
+        self._waiting_for: Kind = "first"
+        self._drip = Drip(self._habits.pace(leg.model).rate if self._known else None)
+        self._dried_up = NEVER  # when the drip will have been too slow
+        self._stalled = NEVER  # when the silence will have been too long
+        self.called_at = now
+        self.last = now
+        """When content last came, or when it was called."""
+        self.warning = NEVER
+        self.first_content: float | None = None
+        """Seconds from the call to the first content, once there is some."""
+        self.silence: float | None = None
+        """Seconds without content at the seam, once it has gone on from another one's words."""
+        patient = takes_long(request)
+        self.late = NEVER if self._box or patient or not request.stream else now + self._suspicion.late()
+        if self._box:
+            self._stalled = now + limits.total
+        elif self._seen:
+            learned = max(self._suspicion.limit("first"), PATIENT_FIRST if patient else 0.0)
             learned /= 2 if fresh and not patient else 1
-            self._until(now + (learned if given is None else given))
-            self.warning = now + suspicion.warning("first")
+            self._until(now + (learned if limits.first_content is None else limits.first_content))
+            self.warning = now + self._suspicion.warning("first")
         else:
-            self._until(now + self._limits.whole)
+            usual = self._habits.whole(leg.model, request.max_tokens)
+            self._until(now + (usual if limits.whole is None else limits.whole))
             self.warning = now + WHOLE_WARNING
-        if wary and not box:
+        if wary and not self._box:
             self.warning = now
 
+    @property
+    def deadline(self) -> float:
+        """When it is given up, if nothing else has happened by then."""
+        return min(self._stalled, self._dried_up)
+
     def content(self, events: Sequence[Event], now: float) -> None:
-        """These came, and some of them are content."""
-        kind = _kind(events)
-        wait = now - self._last
+        """These came, and some of them are content, or say that some is on its way."""
+        kind, characters = _kind(events), _characters(events)
+        wait = now - self.last
         if self.first_content is None:
             self.first_content = now - self.called_at
             self.silence = None if self._left_off is None else now - self._left_off
+            self.late = NEVER
             # A whole answer's first content is its end: it says nothing about a streamed one.
-            if self._stream:
+            if self._seen:
                 self._tell("first", self.first_content)
+                self._habits.began(self.first_content, now)
         elif self._waiting_for == kind:
             self._tell(kind, wait)
-        self._last, self._waiting_for = now, kind
-        if not self._box:
-            suspicion = self._suspicions.get(self._leg, self._unknown)
-            given = self._limits.stall
-            self._until(now + (suspicion.limit(kind) if given is None else given))
-            self.warning = now + suspicion.warning(kind) if self._stream else NEVER
+        self.last, self._waiting_for = now, kind
+        if self._box:
+            return
+        given = self._limits.stall
+        self._until(now + (self._suspicion.limit(kind) if given is None else given))
+        self.warning = now + self._suspicion.warning(kind) if self._seen else NEVER
+        if self._seen:
+            self._drip.heard(kind, characters, now)
+            self._dried_up = self._drip.deadline(now)
 
     def thinks(self, now: float) -> None:
         """The leg says that it thinks; the thoughts themselves it may keep to itself."""
-        if self._box or not self._stream:
+        if self._box or not self._seen:
             return
+        self._drip.pause()
+        self._dried_up = NEVER
         if self.first_content is None:
             if self._limits.first_content is None:
-                self._until(max(self.deadline, now + PATIENT_FIRST))
+                self._until(max(self._stalled, now + PATIENT_FIRST))
+                self.late = max(self.late, now + PATIENT_FIRST)
         elif self._limits.stall is None:
-            suspicion = self._suspicions.get(self._leg, self._unknown)
             self._waiting_for = "thinking"
-            self._until(now + suspicion.limit("thinking"))
-            self.warning = now + suspicion.warning("thinking")
+            self._until(now + self._suspicion.limit("thinking"))
+            self.warning = now + self._suspicion.warning("thinking")
 
     def ended(self, now: float) -> None:
         """The last `Finish` came."""
-        self.warning = NEVER
+        self.warning = self._dried_up = NEVER
         self._until(now + LINGER)
+
+    def learn(self, now: float) -> None:
+        """It was an answer to its end: what it tells about the next ones."""
+        if not self._known:
+            return
+        self._habits.took(self._model, self._max_tokens, now - self.called_at)
+        if (rate := self._drip.rate) is not None:
+            self._habits.pace(self._model).learn(rate)
+
+    def gave_up(self, now: float) -> None:
+        """It was not waited for any longer: perhaps it is only slow."""
+        learned = not self._seen and self._limits.whole is None and now - self.called_at < self._limits.total
+        if self._known and learned:
+            self._habits.gave_up(self._model, self._max_tokens, now - self.called_at)
 
     def held_up(self, seconds: float) -> None:
         """The client was slow to take what it was given; that time is not the leg's."""
         self.called_at += seconds
-        self._last += seconds
-        self.deadline += seconds
+        self.last += seconds
+        self._stalled += seconds
+        self._dried_up += seconds
         self.warning += seconds
+        self.late += seconds
+        self._drip.held_up(seconds)
 
     def phi(self, now: float) -> float | None:
         """How odd the silence is by now; ``None`` while too little is known of this upstream."""
-        suspicion = self._suspicions.get(self._leg)
-        return suspicion.phi(self._waiting_for, now - self._last) if suspicion is not None else None
+        return self._suspicion.phi(self._waiting_for, now - self.last) if self._known else None
 
     def overdue(self, now: float) -> str:
         """The deadline passed: what the leg did wrong, as the end of a sentence."""
         waited = now - self.called_at
         if waited >= self._limits.total:
             return f"was not done after {waited:.0f} s"
-        return "stopped in mid-answer" if self.first_content is not None else f"said nothing for {waited:.0f} s"
+        if self.first_content is None:
+            return f"said nothing for {waited:.0f} s"
+        return "stopped in mid-answer" if now >= self._stalled else "wrote less than a tenth as fast as usual"
 
     def _tell(self, kind: Kind, seconds: float) -> None:
-        suspicion = self._suspicions.get(self._leg)
-        if suspicion is not None:
-            suspicion.heard(kind, seconds)
-        self._heard(self._leg, kind, seconds)
+        if self._known:
+            self._suspicion.heard(kind, seconds)
+        self._heard(self._name, kind, seconds)
 
     def _until(self, wish: float) -> None:
-        self.deadline = min(wish, self.called_at + self._limits.total)
+        self._stalled = min(wish, self.called_at + self._limits.total)
+
+
+def moves_on(event: Event) -> bool:
+    """Is it content, or does it say that some is on its way?"""
+    return event.characters > 0 if isinstance(event, Progress) else carries_content(event)
+
+
+def thinks(event: Event) -> bool:
+    """Does it say that somebody is at work who does not show it?"""
+    if isinstance(event, Progress):
+        return not event.characters
+    return isinstance(event, BlockStart) and event.kind == "reasoning"
 
 
 def _kind(events: Sequence[Event]) -> Kind:
@@ -177,6 +238,19 @@ def _kind(events: Sequence[Event]) -> Kind:
             return "tools"
         if isinstance(event, ReasoningDelta) and event.text:
             return "thinking"
+        if isinstance(event, Progress):
+            return event.kind
         if carries_content(event):
             break
     return "text"
+
+
+def _characters(events: Sequence[Event]) -> int:
+    """How much text is in them."""
+    count = 0
+    for event in events:
+        if isinstance(event, TextDelta):
+            count += len(event.text)
+        elif isinstance(event, Progress) and event.kind == "text":
+            count += event.characters
+    return count

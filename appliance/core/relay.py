@@ -11,94 +11,39 @@ Rules of this file:
 4. The caller's own mistake goes back to the caller, and nobody else is asked.
 5. A whole answer goes out whole: nothing is sent before its end, so every failure of a cloud restarts it. Only
    what the box itself had written before its engine died is kept.
-6. When the engine's process dies, the box itself goes on after its restart; a request that was alive at two
+6. A cloud that takes no half-written turn is asked for the whole answer, once, and goes on only if that begins with
+   what the client has (`echo`).
+7. Two clouds are asked at a time only while neither has said a word; whoever speaks first answers.
+8. When the engine's process dies, the box itself goes on after its restart; a request that was alive at two
    such deaths is refused, so that one poisoned request cannot take everybody down.
 
 The machine is told what happened (`start`, `receive`, `end`, `fail`, `expire`, `cancel`) and answers what to do, in
-order: `Emit`, `Tried`, `Call`, `Done`. Carry the list out before telling it more. It has no clock (`now` is an
-argument, in seconds, monotonic) and no randomness (`jitter` is given at birth); it acts on the breakers it was
-given, which it shares with the other requests of this thread.
+order (`actions`). Carry the list out before telling it more. It has no clock (`now` is an argument, in seconds,
+monotonic) and no randomness (`jitter` is given at birth); it acts on the breakers it was given, which it shares with
+the other requests of this thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from appliance.core.actions import Action, Call, Done, Drop, Emit, Pause, Race
 from appliance.core.again import pause_before
+from appliance.core.attempt import LETTERS_PER_TOKEN, Attempt, Tried
 from appliance.core.budget import Budget
-from appliance.core.chat import (
-    BackendError,
-    BlockStart,
-    ChatRequest,
-    Degraded,
-    Event,
-    Fault,
-    Finish,
-    Opaque,
-    Started,
-    Takeover,
-    Usage,
-    carries_content,
-)
-from appliance.core.given import Given
-from appliance.core.pulse import Heard, Limits, Pulse, nobody, takes_long
-from appliance.core.route import Leg, stops_for_box
+from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Finish, Progress, Takeover
+from appliance.core.draft import Draft
+from appliance.core.habits import Habits
+from appliance.core.pulse import NEVER, Heard, Limits, Pulse, moves_on, nobody, thinks
+from appliance.core.route import Leg, for_the_box
 from appliance.core.scopes import Breakers, Leave
-from appliance.core.suspicion import Suspicion
 from appliance.core.verdict import refused_after, set_aside, verdict
 
 DEATHS_TO_REFUSE = 2
-LETTERS_PER_TOKEN = 4
 SKIPPED = "breaker-open"
 OFFLINE = "offline"
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Ask this leg; an earlier call that still runs is to be closed first."""
-
-    leg: Leg
-    request: ChatRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Do nothing for so many seconds: what comes next is asked of the same leg again."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Emit:
-    """Send these on to the client."""
-
-    events: tuple[Event, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """One leg's part in this answer is over. ``error`` is ``None`` if it reached its end. ``first_content`` and
-    ``silence`` (at the seam, if it went on from another's words) are in seconds, ``None`` without content."""
-
-    leg: str
-    error: BackendError | None
-    characters: int
-    seconds: float
-    continued: bool
-    first_content: float | None = None
-    silence: float | None = None
-    model: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Nothing more will come; with an error, the client is told so."""
-
-    error: BackendError | None = None
-
-
-Action = Call | Emit | Pause | Tried | Done
+HEDGED = "hedge"
 
 
 class Relay:
@@ -110,7 +55,7 @@ class Relay:
         *,
         limits: Limits,
         jitter: float = 0.5,
-        suspicions: Mapping[str, Suspicion] | None = None,
+        habits: Mapping[str, Habits] | None = None,
         heard: Heard = nobody,
         budgets: Mapping[str, Budget] | None = None,
     ) -> None:
@@ -118,136 +63,137 @@ class Relay:
         self._waiting = list(legs)
         self._stands_in = any(not leg.local for leg in legs)  # for the box: is it a cloud's conversation?
         self._breakers = breakers
-        self._pulse = Pulse(limits, suspicions or {}, heard)
-        self._jitter = jitter
-        self._leg: Leg | None = None
-        self._running = False  # a call is out and its end was not told yet
+        self._habits = habits or {}
         self._budgets = budgets or {}
+        self._limits, self._jitter, self._heard = limits, jitter, heard
+        self._one: Attempt | None = None  # the attempt whose answer it is to be, or that was the last one
+        self._rival: Attempt | None = None  # another that runs beside it, while neither has said a word
+        self._running = False  # a call is out and its end was not told yet
+        self._draft = Draft(request.n)
         self._again: set[str] = set()  # legs that were asked twice
-        self._pass: Leave | None = None
-        self._continuing = False  # the running call goes on from what another leg began
-        self._leg_characters = 0
-        self._leg_has_content = False
-        self._over = False  # the stream said that it is complete
-        self._held: list[Event] = []  # what waits: for the first content, or for the end of a whole answer
-        self._content = False  # there is something that a next leg has to go on from
-        self._given = Given(request.n)
-        self._begun = 0  # characters that the running leg goes on from
-        self._started = False
-        self._seen: set[int] = set()  # choices, by number
-        self._ended: set[int] = set()
-        self._left_out: set[str] = set()
         self._deaths = 0
         self._errors: list[tuple[Leg, BackendError]] = []
-        self._cut = SKIPPED  # why the last leg that was called did not end its answer
+        self._author: Attempt | None = None  # whose words came last,
+        self._cut = SKIPPED  # and why there were no more of them
+        self._repeated = False  # a cloud was asked to say again what the client has
         self.passed_over: list[str] = []
         """Who was not even asked, because he is known to be down."""
         self.fallback: str | None = None
-        """Why the first choice did not answer, once that is so: a fault's word, or ``breaker-open``."""
+        """Why the first choice did not answer, once that is so: a fault's word, ``breaker-open``, ``offline`` or
+        ``hedge``."""
 
     @property
     def leg(self) -> Leg | None:
         """Who is being asked now, or was last."""
-        return self._leg
+        return self._one.leg if self._one else None
 
     @property
     def deadline(self) -> float:
         """When `expire` is to be called, if nothing else has happened by then."""
-        return self._pulse.deadline
+        deadline = self._one.pulse.deadline if self._one else NEVER
+        if self._rival is not None:
+            return min(deadline, self._rival.pulse.deadline)
+        return min(deadline, self._late)
 
     @property
     def warning(self) -> float:
         """When the running leg's silence becomes odd, if nothing else has happened by then."""
-        return self._pulse.warning
+        return self._one.pulse.warning if self._one else NEVER
 
     def phi(self, now: float) -> float | None:
         """How odd the running leg's silence is by now, if its history tells."""
-        return self._pulse.phi(now) if self._running and not self._finished else None
+        one = self._one
+        return one.pulse.phi(now) if one is not None and self._running and not one.finished else None
 
     @property
     def left_out(self) -> frozenset[str]:
         """What was asked for and the box cannot do, once it is the box that is asked."""
-        return frozenset(self._left_out)
+        return frozenset(self._draft.left_out)
 
     @property
     def continuable(self) -> bool:
         """Could somebody else go on with what there is?"""
-        return self._given.continuable
+        return self._draft.continuable
 
     def standby(self) -> ChatRequest | None:
         """What the box would be asked if the running leg failed now; ``None`` if nobody would ask it, or if it could
         not go on from what there is."""
-        if self._leg is None or self._leg.local or self._request.n != 1:
+        draft = self._draft
+        if self._one is None or self._one.leg.local or self._request.n != 1:
             return None
-        if not any(leg.local for leg in self._waiting) or (self._content and not self._given.continuable):
+        if not any(leg.local for leg in self._waiting) or (draft.content and not draft.continuable):
             return None
         request = self._for_the_box(self._request)
-        return request.continuing(self._given.message()) if self._content and request.stream else request
+        return request.continuing(draft.message) if draft.content and request.stream else request
 
     # -------------------------------------------------------------------------------------------- what came
 
     def start(self, now: float) -> list[Action]:
         return self._call_next(now)
 
-    def receive(self, events: Sequence[Event], now: float) -> list[Action]:
-        """Events came from the leg that was called last."""
-        progress, over = False, self._finished
-        for event in events:
-            if isinstance(event, Finish) and self._ended_empty(event):
-                return self.fail(BackendError(Fault.BROKEN, f"{self._name} ended its answer without any content."), now)
-            if isinstance(event, Started):
-                if self._started:
-                    continue
-                self._started = True
-            elif isinstance(event, BlockStart) and event.kind == "reasoning":
-                self._pulse.thinks(now)
-            elif isinstance(event, Usage):
-                event = self._counted(event)
-            self._note(event)
-            progress = progress or carries_content(event)
-            self._held.append(event)
-        self._content = self._content or progress
+    def receive(self, events: Sequence[Event], now: float, leg: str = "") -> list[Action]:
+        """Events came from `leg`; from the one that was called last, if only one is being asked."""
+        one = self._who(leg)
+        over = one.finished
+        try:
+            heard = one.hear(events)
+        except BackendError as error:
+            return self._failed(one, error, now, counts=False)  # it would have been an answer, only not this one
+        for event in heard:
+            if isinstance(event, Finish) and one.ended_empty(event):
+                empty = BackendError(Fault.BROKEN, f"{one.leg.name} ended its answer without any content.")
+                return self._failed(one, empty, now)
+            if thinks(event):
+                one.pulse.thinks(now)
+            if not isinstance(event, Progress):
+                one.add(event)
+        progress = any(map(moves_on, events))
+        actions = self._settled(one, now) if progress or one.finished else []
         if progress and not over:
-            self._pulse.content(events, now)
-        if self._finished and not over:
-            self._pulse.ended(now)
-        if (self._content or self._finished) and self._request.stream and self._held:
-            return [self._release()]
-        return []
+            one.pulse.content(events, now)
+        if one.finished and not over:
+            one.pulse.ended(now)
+        draft = one.draft
+        if draft.held and self._request.stream and (draft.content or one.finished):
+            actions.append(Emit(draft.release()))
+        return actions
 
-    def end(self, now: float) -> list[Action]:
+    def end(self, now: float, leg: str = "") -> list[Action]:
         """The leg's events are over."""
-        # A cloud may give fewer choices than it was asked for; that a stream of them is complete it has to say.
-        complete = self._over or not self._request.stream
-        if self._finished or (complete and self._ended and self._ended >= self._seen):
-            return self._finish(now)
-        return self.fail(BackendError(Fault.BROKEN, f"{self._name} closed the answer before its end."), now)
+        one = self._who(leg)
+        if one.complete:
+            return [*self._settled(one, now), *self._finish(one, now)]
+        return self._failed(one, BackendError(Fault.BROKEN, f"{one.leg.name} closed the answer before its end."), now)
 
-    def fail(self, error: BackendError, now: float) -> list[Action]:
+    def fail(self, error: BackendError, now: float, leg: str = "") -> list[Action]:
         """The leg failed, or refused."""
-        if self._finished:
-            return self._finish(now)
-        assert self._leg is not None
-        pause = self._worth_another_try(error, now)
-        tried = self._tried(error, now, counts=pause is None)
-        self._errors.append((self._leg, error))
-        self._cut = error.fault.value
+        return self._failed(self._who(leg), error, now)
+
+    def _failed(self, one: Attempt, error: BackendError, now: float, *, counts: bool = True) -> list[Action]:
+        if one.finished:
+            return self._finish(one, now)
+        if self._rival is not None:
+            return self._lost(one, error, now)
+        pause = self._worth_another_try(one, error, now)
+        tried = self._tried(one, error, now, counts=counts and pause is None)
+        self._errors.append((one.leg, error))
+        if one.spoke:
+            self._author, self._cut = one, error.fault.value
         crashed = error.fault is Fault.CRASHED
-        if not (self._content and (self._request.stream or (crashed and self._given.continuable))):
-            self._forget()
+        if not (one.draft.content and (self._request.stream or (crashed and one.draft.continuable))):
+            self._draft = Draft(self._request.n)  # nothing of it has gone out: the next leg answers from the start
         if crashed:
             self._deaths += 1
             if self._deaths >= DEATHS_TO_REFUSE:
                 return [tried, Done(refused_after(self._deaths))]
-            self._waiting.insert(0, self._leg)
-        elif error.fault is Fault.REQUEST and not self._ours_to_answer_for:
+            self._waiting.insert(0, one.leg)
+        elif error.fault is Fault.REQUEST and not self._ours_to_answer_for(one):
             return [tried, Done(error)]
         elif pause is not None:
-            self._again.add(self._leg.name)
-            breakers = self._breakers.get(self._leg.name)
-            leave = breakers.begin(now, self._leg.model) if breakers else None
-            if leave is not None or breakers is None:  # else somebody else's trial has begun meanwhile
-                return [tried, Pause(pause), *self._enter(self._leg, leave, None, now + pause)]
+            self._again.add(one.leg.name)
+            leave = self._leave(one.leg, now)
+            if leave is not None or one.leg.name not in self._breakers:  # else somebody else's trial began meanwhile
+                return [tried, Pause(pause), *self._enter(one.leg, leave, now + pause)]
             self.fallback = self.fallback or error.fault.value
         else:
             self.fallback = self.fallback or error.fault.value
@@ -255,189 +201,224 @@ class Relay:
 
     def expire(self, now: float) -> list[Action]:
         """The deadline passed."""
-        return self.fail(BackendError(Fault.SILENT, f"{self._name} {self._pulse.overdue(now)}.", status=504), now)
+        assert self._one is not None
+        if self._rival is None and now >= self._late:
+            actions = self._race(now)
+            if actions or now < self._one.pulse.deadline:
+                return actions
+        one = self._one
+        if self._rival is not None and now < one.pulse.deadline:
+            one = self._rival
+        one.pulse.gave_up(now)
+        error = BackendError(Fault.SILENT, f"{one.leg.name} {one.pulse.overdue(now)}.", status=504)
+        return self._failed(one, error, now)
 
     def cancel(self, now: float) -> list[Action]:
         """The client left: nobody's failure. If it had its whole answer by then, that is an answer."""
-        if not self._running:
+        if not self._running or self._one is None:
             return [Done()]
-        gone = None if self._finished else BackendError(Fault.GONE, "The client left.")
-        return [self._tried(gone, now), Done()]
+        gone = BackendError(Fault.GONE, "The client left.")
+        running = [self._one] if self._rival is None else [self._one, self._rival]
+        self._rival = None
+        return [*(self._tried(one, None if one.finished else gone, now) for one in running), Done()]
 
     def held_up(self, seconds: float) -> None:
         """The client was slow to take what it was given; that time is not the leg's."""
-        self._pulse.held_up(seconds)
+        if self._one is not None:
+            self._one.pulse.held_up(seconds)
+
+    # ------------------------------------------------------------------------------------------------ a race
+
+    @property
+    def wants_company(self) -> bool:
+        """Do two clouds race, or might they soon? Then a deadline may begin a call, and must not end one."""
+        return self._rival is not None or self._late != NEVER
+
+    @property
+    def _late(self) -> float:
+        """When another cloud is to be asked as well."""
+        one = self._one
+        if one is None or not one.leg.hedge or one.draft.content or not self._waiting or self._waiting[0].local:
+            return NEVER
+        return one.pulse.late
+
+    def _race(self, now: float) -> list[Action]:
+        """The next cloud is asked beside the late one, unless that would be a trial, or too many such."""
+        assert self._one is not None
+        self._one.pulse.late = NEVER
+        leg = self._waiting[0]
+        breakers = self._breakers.get(leg.name)
+        if breakers is None or breakers.state(now, leg.model) != "closed" or not self._affords(leg, now):
+            return []
+        leave = self._leave(leg, now)
+        assert leave is not None  # nobody is turned away from a closed one
+        del self._waiting[0]
+        self._rival = self._attempt(leg, leave, self._request, Draft(self._request.n), now)
+        return [Race(leg, self._request)]
+
+    def _settled(self, one: Attempt, now: float) -> list[Action]:
+        """`one` has said a word: it is its answer, and the other's call is over."""
+        other = self._other(one)
+        if other is None:
+            return []
+        quicker = BackendError(Fault.GONE, f"{one.leg.name} was quicker.")
+        if one is self._rival:
+            self.fallback = self.fallback or HEDGED
+        return [self._tried(other, quicker, now), *self._alone(one, other)]
+
+    def _lost(self, one: Attempt, error: BackendError, now: float) -> list[Action]:
+        """Of two that run, `one` failed, and neither had said a word."""
+        other = self._other(one)
+        assert other is not None
+        tried = self._tried(one, error, now)
+        if error.fault is Fault.REQUEST and one is self._one:
+            gone = BackendError(Fault.GONE, "The request was the caller's mistake.")
+            return [tried, self._tried(other, gone, now), Drop(other.leg), Done(error)]
+        self._errors.append((one.leg, error))
+        if one is self._one:
+            self.fallback = self.fallback or error.fault.value
+        return [tried, *self._alone(other, one)]
+
+    def _alone(self, one: Attempt, other: Attempt) -> list[Action]:
+        self._one, self._rival, self._draft, self._running = one, None, one.draft, True
+        return [Drop(other.leg)]
+
+    def _who(self, leg: str) -> Attempt:
+        assert self._one is not None
+        if self._rival is not None and self._rival.leg.name == leg:
+            return self._rival
+        return self._one
+
+    def _other(self, one: Attempt) -> Attempt | None:
+        return self._one if one is self._rival else self._rival
 
     # --------------------------------------------------------------------------------------------- decisions
 
-    @property
-    def _name(self) -> str:
-        return self._leg.name if self._leg else "nobody"
-
-    @property
-    def _finished(self) -> bool:
-        return len(self._ended) >= self._choices
-
-    @property
-    def _choices(self) -> int:
-        """How many ends make the answer's end. The box gives one answer, however many were asked for."""
-        return 1 if self._leg is not None and self._leg.local else self._request.n
-
-    @property
-    def _ours_to_answer_for(self) -> bool:
-        """Is a refusal by the running leg not the caller's mistake? The box in a cloud's stead was not asked by the
-        caller, and half an answer to go on from is our addition to the request."""
-        assert self._leg is not None
-        return self._continuing or (self._leg.local and self._stands_in)
+    def _ours_to_answer_for(self, one: Attempt) -> bool:
+        """Is a refusal by this leg not the caller's mistake? The box in a cloud's stead was not asked by the caller,
+        and half an answer to go on from is our addition to the request."""
+        return one.continuing or (one.leg.local and self._stands_in)
 
     def _call_next(self, now: float) -> list[Action]:
-        source = self._leg
         while self._waiting:
             leg = self._waiting.pop(0)
-            if self._content and not (self._given.continuable and leg.continues):
+            if self._draft.content and not (self._draft.continuable and (leg.continues or self._may_repeat(leg))):
                 continue
+            leave = self._leave(leg, now)
             breakers = self._breakers.get(leg.name)
-            leave = breakers.begin(now, leg.model) if breakers else None
             if breakers and leave is None:
                 self._errors.append((leg, set_aside(leg, breakers, now)))
                 self.fallback = self.fallback or (OFFLINE if breakers.offline else SKIPPED)
                 self.passed_over.append(leg.name)
                 continue
-            return self._enter(leg, leave, source, now)
-        stuck = self._content and not self._given.continuable
+            if self._draft.content and not leg.continues:
+                self._repeated = True
+                if not self._affords(leg, now):
+                    if breakers and leave:
+                        breakers.abandon(leave)
+                    continue
+            return self._enter(leg, leave, now)
+        stuck = self._draft.content and not self._draft.continuable
         return [Done(verdict(self._errors, stands_in=self._stands_in, stuck=stuck))]
 
-    def _enter(self, leg: Leg, leave: Leave | None, source: Leg | None, now: float) -> list[Action]:
-        self._leg, self._pass, self._running = leg, leave, True
-        self._leg_characters, self._leg_has_content = 0, False
-        self._continuing = self._content
-        request = self._request
+    def _may_repeat(self, leg: Leg) -> bool:
+        """Is it worth asking a cloud that cannot go on from half an answer for the whole of it? Once, and it has to be
+        words: what was thought before them nobody thinks twice."""
+        return not (leg.local or self._repeated) and self._request.stream and self._draft.given.spoken
+
+    def _affords(self, leg: Leg, now: float) -> bool:
+        budget = self._budgets.get(leg.name)
+        return budget is not None and budget.spend(now)
+
+    def _leave(self, leg: Leg, now: float) -> Leave | None:
+        breakers = self._breakers.get(leg.name)
+        return breakers.begin(now, leg.model) if breakers else None
+
+    def _enter(self, leg: Leg, leave: Leave | None, now: float) -> list[Action]:
+        draft, request, seam = self._draft, self._request, None
         if leg.local:
             request = self._for_the_box(request)
-            missing = [what for what in leg.lacks(self._request) if what not in self._left_out]
-            self._left_out.update(missing)
-            self._held += [Degraded(what=what) for what in missing]
+            missing = [what for what in leg.lacks(self._request) if what not in draft.left_out]
+            draft.left_out.update(missing)
+            draft.held += [Degraded(what=what) for what in missing]
+        if draft.content:
+            assert self._one is not None
+            begun = draft.given.characters
+            if leg.name != self._one.leg.name:
+                author = self._author or self._one
+                seam = Takeover(source=author.leg.name, target=leg.name, after=begun, reason=self._cut)
+            if leg.continues:
+                draft.held += [seam] if seam else []
+                seam = None
+                request = request.continuing(draft.message)
+                if request.max_tokens is not None and not leg.local:
+                    # The box counts what it was given exactly, a cloud does not count it at all.
+                    request = replace(request, max_tokens=max(1, request.max_tokens - begun // LETTERS_PER_TOKEN))
         actions: list[Action] = []
-        if self._content:
-            assert source is not None
-            if leg.name != source.name:
-                after = self._given.characters
-                self._held.append(Takeover(source=source.name, target=leg.name, after=after, reason=self._cut))
-            self._begun = self._given.characters
-            request = request.continuing(self._given.message())
-            if request.max_tokens is not None and not leg.local:
-                # The box counts what it was given exactly, a cloud does not count it at all.
-                request = replace(request, max_tokens=max(1, request.max_tokens - self._begun // LETTERS_PER_TOKEN))
-            if request.stream and self._held:
-                actions.append(self._release())
-        breakers = self._breakers.get(leg.name)
-        wary = leave is not None and (leave.wary or (breakers is not None and breakers.failures > 0))
-        self._pulse.begin(
-            leg.name,
-            now,
-            box=leg.local,
-            stream=request.stream,
-            goes_on=self._continuing,
-            wary=wary,
-            patient=takes_long(request),
-            fresh=leave is not None and leave.wary and not leave.trial,
-        )
+        if draft.content and request.stream and draft.held:
+            actions.append(Emit(draft.release()))
+        self._one, self._running = self._attempt(leg, leave, request, draft, now, seam), True
         return [*actions, Call(leg, request)]
 
-    def _worth_another_try(self, error: BackendError, now: float) -> float | None:
+    def _attempt(
+        self,
+        leg: Leg,
+        leave: Leave | None,
+        request: ChatRequest,
+        draft: Draft,
+        now: float,
+        seam: Takeover | None = None,
+    ) -> Attempt:
+        breakers = self._breakers.get(leg.name)
+        failed = breakers is not None and breakers.failures > 0
+        author = self._author if draft.content else None
+        pulse = Pulse(
+            leg,
+            request,
+            now,
+            limits=self._limits,
+            habits=self._habits.get(leg.name),
+            heard=self._heard,
+            left_off=author.pulse.last if author is not None and author.leg.name != leg.name else None,
+            wary=leave is not None and (leave.wary or failed),
+            fresh=leave is not None and leave.wary and not leave.trial,
+        )
+        return Attempt(leg, leave, request, draft, pulse, seam=seam)
+
+    def _worth_another_try(self, one: Attempt, error: BackendError, now: float) -> float | None:
         """Seconds to wait before the same cloud is asked once more, if that is better than the next leg."""
-        leg = self._leg
-        assert leg is not None
-        if leg.local or self._content or leg.name in self._again:
+        leg = one.leg
+        if leg.local or one.draft.content or leg.name in self._again:
             return None
-        breakers, budget = self._breakers.get(leg.name), self._budgets.get(leg.name)
-        pause = pause_before(error, self._jitter)
-        if pause is None or budget is None or (breakers is not None and breakers.offline):
+        breakers = self._breakers.get(leg.name)
+        pause = pause_before(error, self._jitter, now - one.pulse.called_at)
+        if pause is None or (breakers is not None and breakers.offline):
             return None
-        return pause if budget.spend(now) else None
+        return pause if self._affords(leg, now) else None
 
     def _for_the_box(self, request: ChatRequest) -> ChatRequest:
-        """A cloud's request as the box can take it: biases name tokens of another vocabulary, and old turns may be
-        dropped, unless a cloud that can hold more found the conversation too long. What was asked of the box itself
-        is left as it is."""
-        if not self._stands_in:
-            return replace(request, trim=False)
         too_long = any(error.fault is Fault.TOO_LONG for _, error in self._errors)
-        sampling = replace(request.sampling, logit_bias=())
-        stop = stops_for_box(request.stop)
-        return replace(request, trim=request.trim and not too_long, sampling=sampling, stop=stop)
+        return for_the_box(request, stands_in=self._stands_in, trim=not too_long)
 
-    def _note(self, event: Event) -> None:
-        """Keep account of what the client will have."""
-        self._leg_characters += self._given.note(event)
-        if isinstance(event, Finish):
-            self._ended.add(event.choice)
-        elif isinstance(event, Opaque) and event.over:
-            self._over = True
-        elif carries_content(event):
-            self._leg_has_content = True
-            self._seen.add(getattr(event, "choice", 0))
-
-    def _forget(self) -> None:
-        """Nothing of it has gone out: the next leg answers from the start."""
-        self._held.clear()
-        self._given.clear()
-        self._seen.clear()
-        self._ended.clear()
-        self._left_out.clear()
-        self._content = self._started = self._over = False
-
-    def _counted(self, usage: Usage) -> Usage:
-        """A cloud that goes on from half an answer counts that as part of its prompt: here it is output, and estimated,
-        because the two clouds count by different vocabularies. The box tells the two apart by itself."""
-        if not self._continuing or (self._leg is not None and self._leg.local):
-            return usage
-        given = self._begun // LETTERS_PER_TOKEN
-        return replace(
-            usage,
-            prompt_tokens=max(0, usage.prompt_tokens - given),
-            completion_tokens=usage.completion_tokens + given,
-            wire=None,
-        )
-
-    def _ended_empty(self, finish: Finish) -> bool:
-        """An empty 200 is a failure of a cloud's. The box may stop at once, and so may whoever goes on from another's
-        words or from the caller's own, or runs into a stop string."""
-        box = self._leg is not None and self._leg.local
-        nothing = not (self._content or self._leg_has_content or self._ended)
-        meant = finish.stop is not None or self._request.messages[-1].role == "assistant"
-        return not box and finish.reason == "stop" and nothing and not meant
-
-    def _release(self) -> Emit:
-        emit = Emit(tuple(self._held))
-        self._held.clear()
-        return emit
-
-    def _finish(self, now: float) -> list[Action]:
-        actions: list[Action] = [self._tried(None, now)]
-        if self._held:
-            actions.append(self._release())
+    def _finish(self, one: Attempt, now: float) -> list[Action]:
+        actions: list[Action] = [self._tried(one, None, now)]
+        if one.draft.held:
+            actions.append(Emit(one.draft.release()))
         return [*actions, Done()]
 
-    def _tried(self, error: BackendError | None, now: float, *, counts: bool = True) -> Tried:
-        breakers = self._breakers.get(self._name)
-        if breakers and self._pass:
-            if error is None:
-                breakers.succeed(self._pass, now)
-            elif error.fault is Fault.GONE or not counts:
-                breakers.abandon(self._pass)
+    def _tried(self, one: Attempt, error: BackendError | None, now: float, *, counts: bool = True) -> Tried:
+        tried, leave = one.tried(error, now), one.leave
+        breakers, wrong = self._breakers.get(one.leg.name), error or tried.flaw
+        if breakers and leave:
+            if wrong is None:
+                breakers.succeed(leave, now)
+            elif wrong.fault is Fault.GONE or not counts:
+                breakers.abandon(leave)
             else:
-                breakers.fail(self._pass, now, error, jitter=self._jitter)
-        if error is None and self._name in self._budgets:
-            self._budgets[self._name].earn()
-        self._pass, self._running = None, False
-        return Tried(
-            leg=self._name,
-            error=error,
-            characters=self._leg_characters,
-            seconds=now - self._pulse.called_at,
-            continued=self._continuing,
-            first_content=self._pulse.first_content,
-            silence=self._pulse.silence,
-            model=self._leg.model if self._leg else "",
-        )
+                breakers.fail(leave, now, wrong, jitter=self._jitter)
+        if error is None:
+            one.pulse.learn(now)
+            if one.leg.name in self._budgets:
+                self._budgets[one.leg.name].earn()
+        self._running = False
+        return tried

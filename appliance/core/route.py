@@ -16,7 +16,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from appliance.core.chat import BackendError, ChatRequest, Fault
@@ -48,6 +48,8 @@ class Offer:
     models: tuple[str, ...] = ("*",)
     aliases: tuple[tuple[str, str], ...] = ()
     prefill: bool = False
+    watch_whole: bool = False
+    hedge: bool = False
 
     def resolve(self, model: str) -> str | None:
         """The name this upstream knows `model` by, or ``None`` if it is not offered here."""
@@ -59,11 +61,14 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """One candidate for an answer. `continues`: can it go on from a half-written answer?"""
+    """One candidate for an answer. `continues`: can it go on from a half-written answer? `watched`: it lets a whole
+    answer be seen while it is written. `hedge`: when it is late, the next cloud may be asked beside it."""
 
     name: str
     model: str
     continues: bool
+    watched: bool = False
+    hedge: bool = False
     offers: frozenset[str] | None = None
 
     @property
@@ -81,6 +86,16 @@ class Leg:
 def stops_for_box(stops: tuple[str, ...]) -> tuple[str, ...]:
     """Those that the box can look for."""
     return tuple(stop for stop in stops if len(stop) <= STOP_LENGTH)[:STOPS]
+
+
+def for_the_box(request: ChatRequest, *, stands_in: bool, trim: bool) -> ChatRequest:
+    """A cloud's request as the box can take it: biases name tokens of another vocabulary, and old turns may be
+    dropped if `trim`, which says that no cloud that can hold more found the conversation too long. What was asked of
+    the box itself is left as it is."""
+    if not stands_in:
+        return replace(request, trim=False)
+    sampling = replace(request.sampling, logit_bias=())
+    return replace(request, trim=request.trim and trim, sampling=sampling, stop=stops_for_box(request.stop))
 
 
 def legs(request: ChatRequest, upstreams: Sequence[Offer], *, wish: str = "auto", box_model: str) -> tuple[Leg, ...]:
@@ -110,7 +125,13 @@ def legs(request: ChatRequest, upstreams: Sequence[Offer], *, wish: str = "auto"
     ]
     objections = [_objection(request, offer) for offer, _ in willing]
     clouds = tuple(
-        Leg(name=offer.name, model=model, continues=offer.prefill)
+        Leg(
+            name=offer.name,
+            model=model,
+            continues=offer.prefill,
+            watched=offer.watch_whole,
+            hedge=offer.hedge,
+        )
         for (offer, model), objection in zip(willing, objections, strict=True)
         if objection is None
     )

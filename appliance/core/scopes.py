@@ -6,7 +6,7 @@ Rules of this file:
    too much, is the model's. `scope` is the table.
 2. A call needs leave from both. How it ended counts in the one that it tells about; to the other it proved nothing,
    unless it was that one's trial: a trial that was not answered has failed. An answer that reached its end speaks
-   for both.
+   for both, and one that was bad all the same for the upstream.
 3. A model the upstream does not know is remembered for a quarter of an hour, and says nothing about its other models.
 4. Offline is no failure of anybody's. Nothing is asked meanwhile and nothing counted; afterwards a trial goes at once.
 5. Models come from callers: of those that were not asked for lately only so many are remembered.
@@ -199,6 +199,9 @@ class Breakers:
         unanswered = error.fault in _UNANSWERED
         if upstream or (unanswered and leave.upstream.trial):
             self._upstream.fail(leave.upstream, now, error, jitter=jitter)
+        elif error.fault is Fault.QUALITY:
+            self.answered_at = now
+            self._upstream.succeed(leave.upstream, now)
         else:
             self._upstream.abandon(leave.upstream)
         if not upstream or (unanswered and leave.model.trial):

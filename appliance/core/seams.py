@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from appliance.core.chat import BackendError, ChatRequest, Event, Headers, Reply
+from appliance.core.chat import BackendError, ChatRequest, Event, Headers, Progress, Reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,33 @@ class StreamDecoder(Protocol):
 
     def close(self) -> list[Event]:
         """No more bytes will come. Raises `BackendError` if an event was cut in half before the end was said."""
+        ...
+
+
+class Unfoldable(BackendError):
+    """Nothing is wrong with a stream but that we cannot make a whole answer of it."""
+
+
+class Fold(Protocol):
+    """A streamed answer that is wanted whole."""
+
+    @property
+    def ended(self) -> bool:
+        """Has the answer reached its end? What may still come (token counts, the end mark) is worth no long wait."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Has the stream said that it is complete?"""
+        ...
+
+    def feed(self, data: bytes) -> list[Progress]:
+        """By how much the answer has grown; by 0 characters if what came has none. Raises `BackendError` as
+        `StreamDecoder.feed` does, and `Unfoldable`."""
+        ...
+
+    def close(self) -> bytes:
+        """No more bytes will come: the body of the whole answer. Raises `BackendError` (BROKEN) if it was cut."""
         ...
 
 
@@ -134,6 +161,10 @@ class Dialect(Protocol):
         ...
 
     def decoder(self) -> StreamDecoder: ...
+
+    def fold(self, choices: int = 1) -> Fold:
+        """What makes a whole answer of a streamed one, in which so many choices were asked for."""
+        ...
 
     def decode_whole(self, body: bytes) -> list[Event]:
         """A whole answer to its events, the first with all the bytes as its wire. Raises BROKEN if it is none."""

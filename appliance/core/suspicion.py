@@ -11,7 +11,8 @@ Rules:
 2. Before `ENOUGH` waits are known the starting values hold. After that the history speaks, within bounds: none is given
    more than the ceiling, and no limit is below its starting value. An upstream has fast and slow models and
    questions, and a healthy slow answer among fast ones must not fail because of them; a standby may begin early.
-3. `warning` is when a standby should begin, `limit` is when the upstream is given up.
+3. `warning` is when a standby should begin, `limit` is when the upstream is given up; `late` lies between them, when
+   nineteen of twenty answers would have begun (Dean and Barroso, The Tail at Scale, 2013).
 4. Told durations in seconds, it answers durations in seconds: it has no clock.
 """
 
@@ -49,6 +50,7 @@ class Bounds:
 
 
 P75, P95 = -math.log10(0.25), -math.log10(0.05)
+LATE_WITHIN = (0.5, 10.0)
 
 BOUNDS: Mapping[Kind, Bounds] = {
     "first": Bounds(
@@ -139,6 +141,13 @@ class Suspicion:
         if len(waits) < ENOUGH:
             return bounds.limit
         return _within(bounds.limit_factor * waits.reaches(bounds.limit_phi), bounds.limit_within)
+
+    def late(self) -> float:
+        """After so many seconds without a first word it is worth asking somebody else as well."""
+        waits = self._waits["first"]
+        if len(waits) < ENOUGH:
+            return BOUNDS["first"].warning
+        return _within(waits.reaches(P95), LATE_WITHIN)
 
 
 def _within(value: float, bounds: tuple[float, float]) -> float:

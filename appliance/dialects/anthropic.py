@@ -29,6 +29,7 @@ from appliance.core.chat import (
     Headers,
     Opaque,
     Opened,
+    Progress,
     ReasoningDelta,
     Reply,
     Started,
@@ -38,8 +39,16 @@ from appliance.core.chat import (
     ToolCallStart,
     Usage,
 )
-from appliance.core.seams import PLAIN, Quirks, StreamDecoder, StreamEncoder
-from appliance.dialects import anthropic_body, anthropic_errors, anthropic_in, anthropic_out, anthropic_whole, fields
+from appliance.core.seams import PLAIN, Fold, Quirks, StreamDecoder, StreamEncoder
+from appliance.dialects import (
+    anthropic_body,
+    anthropic_errors,
+    anthropic_fold,
+    anthropic_in,
+    anthropic_out,
+    anthropic_whole,
+    fields,
+)
 from appliance.dialects.anthropic_blocks import Blocks
 from appliance.dialects.anthropic_errors import NAME
 from appliance.dialects.anthropic_whole import counted, message, stopped
@@ -171,7 +180,7 @@ class MessagesEncoder:
                 return self._taken(event)
             case Degraded():
                 return sse.comment(f"appliance degraded {event.what}")
-            case Opened():
+            case Opened() | Progress():
                 return b""
             case _:
                 said = self._content(event)
@@ -269,6 +278,9 @@ class Anthropic:
 
     def decoder(self) -> StreamDecoder:
         return anthropic_out.AnthropicDecoder()
+
+    def fold(self, choices: int = 1) -> Fold:
+        return anthropic_fold.fold(choices)
 
     def decode_whole(self, body: bytes) -> list[Event]:
         return anthropic_out.decode_whole(body)

@@ -3,7 +3,8 @@
 Rules of this file:
 
 1. A request of this dialect goes out as the client's own bytes. If only the model goes by another name there, only the
-   bytes of its value change. A body is written anew only when something else has to change.
+   bytes of its value change, and so if a whole answer is asked for as a stream. A body is written anew only when
+   something else has to change.
 2. Thinking that we closed ourselves has no valid signature: it is taken out of the history before a cloud sees it.
    Where Anthropic insists on thinking before a call that is being answered, and somebody else has made the call, it is
    asked not to think: a turn is thought about from its beginning or not at all.
@@ -30,7 +31,7 @@ from appliance.core.chat import ChatRequest, Image, Message, Part, Text, ToolCal
 from appliance.core.seams import PLAIN, Quirks
 from appliance.dialects import fields
 from appliance.dialects.ids import fitting_id
-from appliance.dialects.rewrite import with_model
+from appliance.dialects.rewrite import with_members, with_model
 
 NAME = "anthropic"
 UNSIGNED = "appliance-unsigned"
@@ -109,8 +110,9 @@ def _own(
     if committed is not None:
         messages = _continued(messages, _blocks(committed.parts, exact=True))
     unthinking = committed is not None or _unthinkable(request, quirks)
-    if messages is given and not changes and not unthinking:
-        return request.raw if request.fields.get("model") == model else with_model(request.raw, model)
+    if messages is given and changes.keys() <= {"stream"} and not unthinking:
+        raw = with_members(request.raw, changes) if changes else request.raw
+        return raw if request.fields.get("model") == model else with_model(raw, model)
     body = {**request.fields, **changes, "messages": messages, "model": model}
     return fields.compact(_unthinking(body) if unthinking else body)
 

@@ -26,6 +26,7 @@ from appliance.core.chat import (
     FinishReason,
     Opaque,
     Opened,
+    Progress,
     ReasoningDelta,
     Started,
     Takeover,
@@ -105,7 +106,7 @@ def encode_whole(request: ChatRequest, events: Sequence[Event], *, id: str) -> b
                 counts.note(event)
             case Takeover():
                 counts.taken_over()
-            case Opened() | Degraded():
+            case Opened() | Degraded() | Progress():
                 pass
             case _:
                 content.add(event)

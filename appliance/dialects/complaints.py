@@ -4,9 +4,11 @@ Rules of this file:
 
 1. The order of reading is code, then type, then phrase, then status; quota before rate limit; a 5xx is a failure of
    the cloud whatever its body says.
-2. A 400 is the caller's, but for spent money, bad keys and too many tokens dressed as 400.
-3. One table of words for all dialects: clouds imitate each other, and a gateway speaks several tongues at once.
-4. Our sentences repeat a cloud's words only where somebody must mend a configuration, and then without its keys.
+2. A 400 is the caller's, but for spent money, bad keys, unknown models and too many tokens dressed as 400.
+3. A page is not the cloud's word: somebody on the way said it, about no mistake of the caller's.
+4. Nobody may talk a cloud down: what a sentence quotes, or says of one field of the request, may be the caller's own
+   words, and is not searched for phrases that would set the cloud aside for everybody.
+5. Our sentences repeat a cloud's words only where somebody must mend a configuration, and then without its keys.
    For the caller of another dialect they stand in `words`.
 """
 
@@ -19,58 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.core.chat import BackendError, Fault, Headers, Reply
-from appliance.dialects import fields
-
-# Codes and types of OpenAI and Anthropic, and of the clouds that imitate them.
-MONEY = frozenset(
-    """insufficient_quota credit_balance_exhausted organization_spend_limit_exceeded project_spend_limit_exceeded
-    organization_usage_limit_exceeded billing_hard_limit_reached billing_not_active insufficient_balance
-    insufficient_credits insufficient_user_quota account_deactivated billing_error enforced_spend_limit_reached
-    contract_spend_limit_reached linked_organization_spend_limit_reached linked_organization_billing_unavailable
-    user_profile_not_billable user_profile_billing_not_authorized""".split()
-)
-ACCESS = frozenset(
-    """invalid_api_key incorrect_api_key authentication_error invalid_authentication permission_error permission_denied
-    unauthenticated unsupported_country_region_territory model_not_found not_found_error organization_on_hold
-    api_key_scope_missing key_profile_mismatch workspace_policy_violation""".split()
-)
-FULL = frozenset("context_length_exceeded context_window_exceeded exceed_context_size_error".split())
-FILTERED = frozenset(
-    """content_policy_violation content_filter responsibleaipolicyviolation moderation_blocked invalid_prompt
-    cyber_policy_violation""".split()
-)
-HURRIED = frozenset(
-    """rate_limit_exceeded rate_limit_error rate_limit_reached too_many_requests resource_exhausted overloaded_error
-    server_is_overloaded engine_overloaded slow_down""".split()
-)
-MISTAKEN = frozenset(
-    """invalid_request_error bad_request invalid_argument unsupported_parameter unsupported_value
-    string_above_max_length request_too_large""".split()
-)
-FAILED = frozenset(
-    """server_error internal_error internal_server_error internal service_unavailable_error api_error
-    timeout_error""".split()
-)
-
-_TOKENS = re.compile(
-    r"maximum context length|context length (?:of|is|exceeded)|exceeds? the (?:available |model'?s? )?context|"
-    r"context window|prompt is too long|exceeds? context limit|required for long context",
-    re.IGNORECASE,
-)
-_SPENT = re.compile(
-    r"credit balance|insufficient (?:credits?|balance|funds|quota)|(?:more|no|out of|requires) credits|"
-    r"exceeded your current quota|quota (?:is |was |has been )?(?:exceeded|exhausted)|billing (?:hard |soft )?limit|"
-    r"billing details|billing (?:account|is not|not active)|enable billing|spend(?:ing)? limit|payment required|"
-    r"(?:reached|exceeded) your (?:\w+ ){0,3}usage limits?",
-    re.IGNORECASE,
-)
-_KEY = re.compile(
-    r"(?:invalid|incorrect|expired|missing|no) (?:x-)?api[ _-]?key|"
-    r"api[ _-]?key (?:is |was )?(?:not valid|invalid|expired)|"
-    r"organization has been disabled|credential is only authorized",
-    re.IGNORECASE,
-)
-_FLAGGED = re.compile(r"content management policy|content policy|moderation|input was flagged", re.IGNORECASE)
+from appliance.dialects import fields, waits, words
 
 _KEPT = frozenset(("content-type", "request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry"))
 _KEPT_FAMILIES = ("x-ratelimit-", "openai-", "anthropic-")
@@ -87,6 +38,13 @@ class Complaint:
     number: int | None
     flagged: bool
     wait: float | None
+    behind: Any = None
+    """What the provider behind a gateway said, if the gateway only passes it on."""
+
+    @property
+    def unquoted(self) -> str:
+        """The message without what may be a caller's own words."""
+        return words.QUOTED.sub("_", self.message)
 
 
 def read(found: Any) -> Complaint:
@@ -100,39 +58,37 @@ def read(found: Any) -> Complaint:
     code, named, param = error.get("code"), error.get("type") or error.get("status"), error.get("param")
     metadata, details = error.get("metadata"), error.get("details")
     number = code if isinstance(code, int) and not isinstance(code, bool) else None
-    if isinstance(details, dict) and isinstance(details.get("error_code"), str):
-        code = details["error_code"]  # Anthropic's
+    if isinstance(code, str) and code.isdecimal() and len(code) == len("400"):
+        number = int(code)  # LiteLLM's
+    metadata = metadata if isinstance(metadata, dict) else {}
+    code = _detailed(details) or code
     return Complaint(
         code=code.lower() if isinstance(code, str) else "",
         type=named.lower() if isinstance(named, str) else "",
         message=message if isinstance(message, str) else "",
         param=param if isinstance(param, str) else None,
         number=number,
-        flagged=isinstance(metadata, dict) and "flagged_input" in metadata,
-        wait=_retry_delay(details),
+        flagged="flagged_input" in metadata,
+        wait=waits.retry_delay(details),
+        behind=metadata.get("raw"),
     )
 
 
-def _retry_delay(details: Any) -> float | None:
-    """Google's RetryInfo: "34s"."""
+def _detailed(details: Any) -> str | None:
+    """The code in the details: Anthropic's, or the reason in Google's ErrorInfo."""
+    if isinstance(details, dict):
+        code = details.get("error_code")
+        return code if isinstance(code, str) else None
     for detail in details if isinstance(details, list) else ():
-        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
-        if isinstance(delay, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)s", delay)):
-            return float(match[1])
+        reason = detail.get("reason") if isinstance(detail, dict) else None
+        if isinstance(reason, str) and reason:
+            return reason
     return None
 
 
 def retry_after(headers: Headers) -> float | None:
-    """The seconds a cloud asks us to wait. A date would need a clock, and is taken for silence."""
-    given = dict(headers)
-    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(given.get(name, "")) / scale
-        except ValueError:
-            continue
-        if math.isfinite(seconds) and seconds >= 0:
-            return seconds
-    return None
+    """The seconds a cloud asks us to wait."""
+    return waits.asked(headers)
 
 
 def refusal(dialect: str, status: int, headers: Headers, body: bytes) -> BackendError:
@@ -145,11 +101,24 @@ def refusal(dialect: str, status: int, headers: Headers, body: bytes) -> Backend
     wait = retry_after(headers)
     wait = complaint.wait if wait is None else wait
     fault = _fault(status, complaint, wait)
-    if status == 400 and fault is Fault.REQUEST and body.lstrip()[:1] == b"<":
-        fault = Fault.BROKEN  # a page: whoever said this is between us and the cloud
+    if fault in (Fault.REQUEST, Fault.CONFIG) and status not in _ALSO_IN_PAGES and _is_a_page(body, found):
+        fault = Fault.BROKEN
+    if fault is Fault.BUSY and wait is None:
+        wait = waits.refilled(headers, complaint.message)
     kept = tuple((name, value) for name, value in headers if name in _KEPT or name.startswith(_KEPT_FAMILIES))
     theirs = Reply(status=status, body=body, headers=kept, dialect=dialect)
     return _error(fault, status, complaint, wait, theirs)
+
+
+_ALSO_IN_PAGES = (401, 404, 405, 407, 413, 414, 431)
+"""What servers in front of a model say in pages of their own, and mean as it stands."""
+
+
+def _is_a_page(body: bytes, found: Any) -> bool:
+    """Did somebody on the way say this: a firewall, a proxy, Cloudflare in its several ways?"""
+    if isinstance(found, dict):
+        return found.get("cloudflare_error") is True
+    return body.lstrip()[:1] == b"<" or words.CLOUDFLARES.fullmatch(body) is not None
 
 
 def failure(dialect: str, found: Any) -> BackendError:
@@ -160,6 +129,7 @@ def failure(dialect: str, found: Any) -> BackendError:
         fault = _by_words(complaint) or _said_in_a_stream(complaint)
     else:
         fault = Fault.BROKEN if status >= 500 else _fault(status, complaint, complaint.wait)
+        fault = Fault.BROKEN if fault is Fault.SERVER else fault
     kind = (("content-type", "application/json"),)
     theirs = Reply(status=status or 400, body=fields.compact(found), headers=kind, dialect=dialect)
     return _error(fault, status, complaint, complaint.wait, theirs)
@@ -167,6 +137,7 @@ def failure(dialect: str, found: Any) -> BackendError:
 
 def _error(fault: Fault, status: int | None, complaint: Complaint, wait: float | None, theirs: Reply) -> BackendError:
     callers = is_the_callers(fault)
+    unknown = fault is Fault.CONFIG and _is_of_a_model(status, complaint)
     return BackendError(
         fault,
         _sentence(fault, status, complaint),
@@ -174,15 +145,23 @@ def _error(fault: Fault, status: int | None, complaint: Complaint, wait: float |
         retry_after=wait,
         reply=theirs if callers else None,
         words=(complaint.message if callers else "") or None,
-        code=complaint.code or None,
+        code=(words.UNKNOWN_MODEL if unknown else complaint.code) or None,
         param=complaint.param,
     )
 
 
+def _is_of_a_model(status: int | None, complaint: Complaint) -> bool:
+    """Does a refusal tell about this model alone?"""
+    if status in (401, 402, 407) or not words.MONEY.isdisjoint((complaint.code, complaint.type)):
+        return False
+    named = status != 404 and "not_found_error" in (complaint.code, complaint.type)  # a 404 speaks for itself
+    return status == 410 or named or _names_no_model(complaint)
+
+
 def _said_in_a_stream(complaint: Complaint) -> Fault:
-    if not FAILED.isdisjoint((complaint.code, complaint.type)):
+    if not words.FAILED.isdisjoint((complaint.code, complaint.type)):
         return Fault.BROKEN
-    mistaken = not MISTAKEN.isdisjoint((complaint.code, complaint.type))
+    mistaken = not words.MISTAKEN.isdisjoint((complaint.code, complaint.type))
     return _by_phrase(complaint) or (Fault.REQUEST if mistaken else Fault.BROKEN)
 
 
@@ -194,50 +173,95 @@ def is_the_callers(fault: Fault) -> bool:
 def _by_words(complaint: Complaint) -> Fault | None:
     """Code, then type, as far as they decide by themselves."""
     for word in (complaint.code, complaint.type):
-        for words, fault in (
-            (MONEY | ACCESS, Fault.CONFIG),
-            (FULL, Fault.TOO_LONG),
-            (FILTERED, Fault.REQUEST),
-            (HURRIED, Fault.BUSY),
+        for known, fault in (
+            (words.MONEY | words.ACCESS | words.NO_MODEL, Fault.CONFIG),
+            (words.FULL, Fault.TOO_LONG),
+            (words.FILTERED, Fault.REQUEST),
+            (words.HURRIED, Fault.BUSY),
         ):
-            if word in words:
+            if word in known:
                 return fault
     return None
 
 
 def _by_phrase(complaint: Complaint) -> Fault | None:
-    for phrase, fault in ((_TOKENS, Fault.TOO_LONG), (_SPENT, Fault.CONFIG), (_KEY, Fault.CONFIG)):
-        if phrase.search(complaint.message):
-            return fault
-    return None
+    if words.TOKENS.search(complaint.message):
+        return Fault.TOO_LONG
+    if complaint.param not in _OF_NO_FIELD:
+        return None
+    said = complaint.unquoted
+    refused = (
+        words.SPENT.search(said) or words.KEY.search(said) or words.COUNTRY.search(said) or _names_no_model(complaint)
+    )
+    return Fault.CONFIG if refused else None
+
+
+_OF_NO_FIELD = (None, "", "model")
+
+
+def _names_no_model(complaint: Complaint) -> bool:
+    if not words.NO_MODEL.isdisjoint((complaint.code, complaint.type)):
+        return True
+    return complaint.param in _OF_NO_FIELD and words.NO_MODEL_SAID.search(complaint.unquoted) is not None
+
+
+def _behind(complaint: Complaint) -> Fault | None:
+    """What the words of a gateway's own provider mean for us. Keys, money and countries are the gateway's there."""
+    if not isinstance(complaint.behind, str):
+        return None
+    try:
+        found = json.loads(complaint.behind)
+    except (ValueError, RecursionError):
+        found = {"message": complaint.behind}
+    inner = read(found)
+    fault = _by_words(inner) or _by_phrase(inner)
+    return Fault.BROKEN if fault is Fault.CONFIG else fault if fault is Fault.TOO_LONG else None
 
 
 def _fault(status: int, complaint: Complaint, wait: float | None) -> Fault:
     if status < 400 or status == 511:  # a redirect, an empty success, a captive portal's own status
         return Fault.BROKEN
-    if status >= 500:
+    if status in _WAITED_IN_VAIN:
+        return Fault.SILENT
+    if status >= 500 or status in _FAILED_ON_THE_WAY:
         return Fault.BUSY if status in (503, 529) and wait is not None else Fault.SERVER
-    words = _by_words(complaint)
+    said = _by_words(complaint)
     match status:
-        case 401 | 404:
+        case 401 | 405 | 407 | 410 | 451:
             return Fault.CONFIG
         case 402:
             return Fault.CONFIG if wait is None else Fault.BUSY
         case 403:
-            flagged = words is Fault.REQUEST or complaint.flagged or _FLAGGED.search(complaint.message)
+            flagged = said is Fault.REQUEST or complaint.flagged or words.FLAGGED.search(complaint.message)
+            flagged = flagged or words.OWN_THING.search(complaint.message)
             return Fault.REQUEST if flagged else Fault.CONFIG
-        case 408:
-            return Fault.SILENT
+        case 404:
+            return Fault.REQUEST if words.OWN_THING.search(complaint.message) else Fault.CONFIG
+        case 409 if complaint.type == "conflict_error":
+            return Fault.SERVER  # two of its own got into each other's way (Anthropic): it passes
         case 429:
             # "You exceeded your current quota" with a time to wait is a limit per minute (Gemini); without one
-            # waiting does not help, nor with a conversation that only costlier plans take (Anthropic).
-            meant = Fault.CONFIG if words is Fault.CONFIG else _by_phrase(complaint) if wait is None else None
+            # waiting does not help, nor with a conversation that only costlier plans take (Anthropic) or with one
+            # request over the tokens of a whole minute (OpenAI).
+            if words.TOO_MUCH.search(complaint.message):
+                return Fault.TOO_LONG
+            meant = Fault.CONFIG if said is Fault.CONFIG else _by_phrase(complaint) if wait is None else None
             return meant or Fault.BUSY
-        case 413 if words is Fault.BUSY:
-            return Fault.TOO_LONG  # one request over the tokens of a whole minute (Groq): waiting does not help
-    if words in (Fault.CONFIG, Fault.TOO_LONG, Fault.REQUEST):
-        return words
-    return _by_phrase(complaint) or Fault.REQUEST
+        case 413 if said is Fault.BUSY:
+            return Fault.TOO_LONG  # the same as Groq says it
+        case 498:
+            return Fault.BUSY  # Groq: no room in the cheaper tier
+    if complaint.type == "failed_precondition" and words.OWN_THING.search(complaint.message):
+        return Fault.REQUEST
+    if said in (Fault.CONFIG, Fault.TOO_LONG, Fault.REQUEST):
+        return said
+    return _by_phrase(complaint) or _behind(complaint) or Fault.REQUEST
+
+
+_WAITED_IN_VAIN = (408, 524, 598)
+"""Somebody on the way waited for the cloud, and gave up. Who asks again waits again."""
+_FAILED_ON_THE_WAY = (421, 424, 425, 460, 499)
+"""Accidents between the servers of a cloud, that say of themselves that another try may do."""
 
 
 _SENTENCES = {
@@ -263,11 +287,13 @@ def _sentence(fault: Fault, status: int | None, complaint: Complaint) -> str:
 
 def _remedy(status: int | None, complaint: Complaint) -> str:
     said = (complaint.code, complaint.type)
-    if status == 402 or not MONEY.isdisjoint(said) or _SPENT.search(complaint.message):
+    if status == 402 or not words.MONEY.isdisjoint(said) or words.SPENT.search(complaint.message):
         return "its credit is used up or a limit of spending is reached: look at its billing page"
-    if status == 404 or not {"model_not_found", "not_found_error"}.isdisjoint(said):
+    if status == 407:
+        return "the proxy on the way wants a password: look at proxy"
+    if status in (404, 405, 410) or "not_found_error" in said or _names_no_model(complaint):
         return "it does not know the model or the address: look at models, aliases and base_url"
-    if "unsupported_country_region_territory" in said:
+    if status == 451 or "unsupported_country_region_territory" in said or words.COUNTRY.search(complaint.message):
         return "it does not serve this country"
     return "it does not accept the key: look at the key and what it may do"
 
@@ -283,6 +309,7 @@ _STATUS = {
     Fault.UNREACHABLE: 502,
     Fault.SILENT: 504,
     Fault.CRASHED: 500,
+    Fault.QUALITY: 502,
     Fault.GONE: 499,
 }
 
@@ -312,6 +339,7 @@ _CODE = {
     Fault.UNREACHABLE: "upstream_unreachable",
     Fault.SILENT: "upstream_timeout",
     Fault.CRASHED: "engine_crashed",
+    Fault.QUALITY: "upstream_bad_answer",
 }
 
 

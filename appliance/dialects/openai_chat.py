@@ -31,6 +31,7 @@ from appliance.core.chat import (
     Headers,
     Opaque,
     Opened,
+    Progress,
     ReasoningDelta,
     Reply,
     Started,
@@ -40,8 +41,15 @@ from appliance.core.chat import (
     ToolCallStart,
     Usage,
 )
-from appliance.core.seams import PLAIN, Quirks, StreamDecoder, StreamEncoder
-from appliance.dialects import fields, openai_chat_body, openai_chat_in, openai_chat_out, openai_errors
+from appliance.core.seams import PLAIN, Fold, Quirks, StreamDecoder, StreamEncoder
+from appliance.dialects import (
+    fields,
+    openai_chat_body,
+    openai_chat_fold,
+    openai_chat_in,
+    openai_chat_out,
+    openai_errors,
+)
 from appliance.dialects.ids import fitting_id
 from appliance.dialects.openai_chat_out import NAME
 from appliance.dialects.stream import DONE, Counts, whole_body
@@ -160,7 +168,7 @@ class ChatEncoder:
                 return self._adopted(event)
             case Degraded():
                 return self._remark(f"appliance degraded {event.what}")
-            case Opened() | BlockStart() | BlockStop():
+            case Opened() | Progress() | BlockStart() | BlockStop():
                 return b""
 
     def _remark(self, text: str) -> bytes:
@@ -305,7 +313,7 @@ def encode_whole(request: ChatRequest, events: Sequence[Event], *, id: str, crea
                 counts.note(event)
             case Takeover():
                 counts.taken_over()
-            case Started() | Opened() | Degraded() | BlockStart() | BlockStop():
+            case Started() | Opened() | Degraded() | Progress() | BlockStart() | BlockStop():
                 pass
             case Opaque():
                 _add(choices[0], event, answer_id)
@@ -378,6 +386,9 @@ class OpenAIChat:
 
     def decoder(self) -> StreamDecoder:
         return openai_chat_out.ChatDecoder()
+
+    def fold(self, choices: int = 1) -> Fold:
+        return openai_chat_fold.fold(choices)
 
     def decode_whole(self, body: bytes) -> list[Event]:
         return openai_chat_out.decode_whole(body)

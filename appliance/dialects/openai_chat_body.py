@@ -3,7 +3,8 @@
 Rules of this file:
 
 1. A cloud gets the bytes of a client of its own dialect. If only the model goes by another name there, only the bytes
-   of its value change. A body is written anew only when something else has to change.
+   of its value change, and so if a whole answer is asked for as a stream. A body is written anew only when something
+   else has to change.
 2. A request of another dialect is written from the vocabulary alone, in words that every cloud of this dialect knows.
 3. What the client's model thought is not said again: OpenAI takes no reasoning back, and a strict cloud refuses it.
    `Quirks.reasoning_back` names the models that refuse the opposite.
@@ -33,7 +34,7 @@ from appliance.core.chat import (
 from appliance.core.seams import PLAIN, Quirks
 from appliance.dialects import fields
 from appliance.dialects.ids import Taste, fitting_id
-from appliance.dialects.rewrite import with_model
+from appliance.dialects.rewrite import with_members, with_model
 
 NAME = "openai"
 STOPS = 4
@@ -52,6 +53,7 @@ EFFORTS = {
 }
 # The vocabulary has a field for it, and the clients that fill it have names of their own.
 STOP_FIELDS = {"anthropic": "stop_sequences"}
+STREAMED = frozenset(("stream", "stream_options"))
 WRITTEN = {"effort": ("thinking", "output_config"), "user": ("metadata",)}
 
 
@@ -93,8 +95,9 @@ def render(request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> bytes:
         return fields.compact(_built(request, model, quirks))
     changes = _changes(request, quirks)
     committed = request.committed if request.committed is not None and _says(request.committed) else None
-    if committed is None and not changes:
-        return request.raw if request.fields.get("model") == model else with_model(request.raw, model)
+    if committed is None and None not in changes.values() and changes.keys() <= STREAMED:
+        raw = with_members(request.raw, changes) if changes else request.raw
+        return raw if request.fields.get("model") == model else with_model(raw, model)
     body = {**request.fields, **changes, "model": model}
     if body.get("stream_options") is None:
         body.pop("stream_options", None)
@@ -109,7 +112,10 @@ def _changes(request: ChatRequest, quirks: Quirks) -> dict[str, Any]:
     given = request.fields
     if request.stream != bool(given.get("stream")):
         changes["stream"] = request.stream
-        changes["stream_options"] = {"include_usage": True} if request.stream and quirks.stream_usage else None
+        if not request.stream:
+            changes["stream_options"] = None
+        elif quirks.stream_usage:  # token counts are a part of every answer, but for streamed ones
+            changes["stream_options"] = {**(given.get("stream_options") or {}), "include_usage": True}
     limit = given.get("max_completion_tokens") or given.get("max_tokens")
     if request.max_tokens is not None and request.max_tokens != limit:
         key = "max_tokens" if given.get("max_completion_tokens") is None else "max_completion_tokens"

@@ -47,7 +47,7 @@ _READ = frozenset("role content refusal reasoning_content reasoning tool_calls r
 _NOTHING: tuple[object, ...] = (None, "", [], {}, False)
 
 
-class _Calls:
+class Calls:
     """The calls of one choice. A cloud's number for a call is not ours: Gemini gives each of several the same."""
 
     __slots__ = ("_ids", "_meant")
@@ -85,7 +85,7 @@ class ChatDecoder(SseDecoder):
         self._started = False
         self._seen: set[int] = set()
         self._finished: set[int] = set()
-        self._calls: dict[int, _Calls] = {}
+        self._calls: dict[int, Calls] = {}
 
     @property
     def _ended(self) -> bool:
@@ -126,7 +126,7 @@ class ChatDecoder(SseDecoder):
         if not isinstance(delta, dict):
             raise broken("a delta that is no object")
         if (calls := self._calls.get(index)) is None:
-            calls = self._calls[index] = _Calls()
+            calls = self._calls[index] = Calls()
         _spoken(delta, index, calls, batch)
         if _finish(choice.get("finish_reason"), index, batch):
             self._finished.add(index)
@@ -144,7 +144,7 @@ def _started(body: dict[str, Any], batch: Batch) -> None:
     )
 
 
-def _spoken(said: dict[str, Any], choice: int, calls: _Calls, batch: Batch) -> None:
+def _spoken(said: dict[str, Any], choice: int, calls: Calls, batch: Batch) -> None:
     """The content of a delta or a message, in the order in which a reader meets it."""
     unknown = False
     for key in ("reasoning_content", "reasoning"):
@@ -198,7 +198,7 @@ def _is_text(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
-def _call(fragment: Any, choice: int, calls: _Calls, batch: Batch) -> bool:
+def _call(fragment: Any, choice: int, calls: Calls, batch: Batch) -> bool:
     """One piece of a tool call. True if it is of a kind we have no word for."""
     if not isinstance(fragment, dict):
         raise broken("a tool call that is no object")
@@ -266,7 +266,7 @@ def decode_whole(body: bytes) -> list[Event]:
             raise broken("an answer without a message")
         index = choice.get("index")
         index = index if isinstance(index, int) else at
-        _spoken(message, index, _Calls(), batch)
+        _spoken(message, index, Calls(), batch)
         _finish(choice.get("finish_reason"), index, batch)
     _usage(found.get("usage"), batch)
     return batch.events

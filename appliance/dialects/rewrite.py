@@ -1,9 +1,11 @@
-"""How is one value of a JSON text changed while every other byte stays as it was?"""
+"""How is one value of a JSON text changed, or added, while every other byte stays as it was?"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _KEY = re.compile(rb'"model"[ \t\n\r]*:[ \t\n\r]*')
 # Some letter of the key's name as an escape: the key could stand there and not be seen.
@@ -22,12 +24,34 @@ def with_model(raw: bytes, model: str) -> bytes:
     if len(keys) == 1 and not _HIDDEN.search(raw) and (old := _STRING.match(raw, keys[0])):
         return raw[: keys[0]] + value.encode() + raw[old.end() :]
     text = raw.decode()
+    return _replaced(text, _values(text, "model"), value).encode()
+
+
+def with_members(raw: bytes, members: Mapping[str, Any]) -> bytes:
+    """`raw`, a JSON object, with these top-level members and every other byte as it was. Those that it has get another
+    value; the others stand at its beginning."""
+    text = raw.decode()
+    added: list[str] = []
+    for key, member in members.items():
+        value = json.dumps(member, separators=(",", ":"))
+        # With no escape in the text, a key that does not stand there in its letters does not stand there.
+        spans = _values(text, key) if f'"{key}"' in text or "\\u" in text else []
+        text = _replaced(text, spans, value)
+        if not spans:
+            added.append(f"{json.dumps(key)}:{value}")
+    head, brace, rest = text.partition("{")
+    if added and rest.lstrip(_SPACE)[:1] != "}":
+        added.append("")
+    return "".join((head, brace, ",".join(added), rest)).encode()
+
+
+def _replaced(text: str, spans: list[tuple[int, int]], value: str) -> str:
     pieces = []
     done = 0
-    for start, end in _values(text, "model"):
+    for start, end in spans:
         pieces += [text[done:start], value]
         done = end
-    return "".join([*pieces, text[done:]]).encode()
+    return "".join([*pieces, text[done:]])
 
 
 _DECODER = json.JSONDecoder()

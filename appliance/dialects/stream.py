@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar
 
-from appliance.core.chat import BackendError, Degraded, Event, Fault, Opaque, Opened, Usage, Wire
+from appliance.core.chat import BackendError, Degraded, Event, Fault, Opaque, Opened, Progress, Usage, Wire
 from appliance.core.sse import OverlongEvent, SseEvent, SseParser
 
 DONE = b"[DONE]"
@@ -201,7 +201,7 @@ def whole_body(events: Iterable[Event], dialect: str) -> bytes | None:
     """The body of `dialect` that all of these events came out of, if there is one."""
     body: bytes | None = None
     for event in events:
-        if isinstance(event, Opened | Degraded):
+        if isinstance(event, Opened | Degraded | Progress):
             continue
         wire = event.wire
         if wire is None or wire.dialect != dialect or (wire.data and body is not None):

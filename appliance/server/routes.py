@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,12 +17,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from appliance.appliance import Appliance
-from appliance.core.chat import BackendError, Fault, Headers
+from appliance.core.chat import BackendError, ChatRequest, Fault, Headers
 from appliance.core.seams import Dialect
 from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI
 from appliance.guard.host import admit, is_json
 from appliance.guard.limits import LIMITS, Limits, Room, Share, trouble_in_json
+from appliance.journal import NOBODY, Answered, Ending
 from appliance.logs import request_id
 from appliance.server.body import BodyTooLarge, BodyTooSlow, ClientGone, NoRoom, drain, read_body
 from appliance.server.respond import AnswerResponse
@@ -152,6 +154,8 @@ async def _chat(appliance: Appliance, dialect: Dialect, request: Request, limits
     headers: Headers = tuple((name.lower(), value) for name, value in request.headers.items())
     wish = _wish(request)
     share = room.open()
+    parsed: ChatRequest | None = None
+    at, began = time.time(), time.monotonic()
     try:
         body = await _body(request, limits, share)
         if (trouble := trouble_in_json(body, limits)) is not None:
@@ -166,7 +170,20 @@ async def _chat(appliance: Appliance, dialect: Dialect, request: Request, limits
         return Response(status_code=499)
     except BackendError as error:
         share.release()
-        appliance.metrics.finished("refused")
+        ending: Ending = "refused" if error.fault in (Fault.REQUEST, Fault.TOO_LONG) else "failed"
+        appliance.metrics.finished(ending)
+        appliance.journal.turned_away(
+            Answered(
+                at=at,
+                request_id=id,
+                ending=ending,
+                served_by=NOBODY,
+                seconds=time.monotonic() - began,
+                dialect=dialect.name,
+                stream=parsed is not None and parsed.stream,
+                model=parsed.model if parsed is not None else "",
+            )
+        )
         response = _refusal(dialect, error, id)
         if error.status in BODY_TROUBLE:
             response.headers["connection"] = "close"  # some of it may still be on its way

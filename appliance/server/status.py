@@ -12,6 +12,7 @@ from typing import Any
 from appliance import __version__
 from appliance.appliance import Appliance
 from appliance.core.chat import BackendError
+from appliance.core.first_words import sentence
 from appliance.metrics import Reading
 
 
@@ -40,9 +41,12 @@ async def status(appliance: Appliance) -> dict[str, Any]:
                 "last_fault": breaker.last.fault.value if breaker.last else None,
                 "last_fault_message": breaker.last.message if breaker.last else None,
                 "alarm": breaker.alarm,
-                "suspicious_after_s": appliance.suspicions[upstream.name].warning("first"),
+                "warnings": [sentence(slow)] if (slow := appliance.habits[upstream.name].slow(now)) is not None else [],
+                "canary": asdict(canary) if (canary := appliance.health.canaries.get(upstream.name)) else None,
+                "first_content_s": appliance.habits[upstream.name].first_content(now),
+                "suspicious_after_s": appliance.habits[upstream.name].suspicion.warning("first"),
                 "given_up_after_s": appliance.limits.first_content
-                or appliance.suspicions[upstream.name].limit("first"),
+                or appliance.habits[upstream.name].suspicion.limit("first"),
             }
             for upstream in appliance.config.upstreams
         ],
@@ -96,6 +100,9 @@ async def exposition(appliance: Appliance, accept: str) -> tuple[bytes, str]:
         running=appliance.journal.counts.running,
         breakers={name: breaker.state(now) for name, breaker in appliance.breakers.items()},
         suspicions=_phi(appliance, now),
+        first_contents={
+            name: usual for name, habits in appliance.habits.items() if (usual := habits.first_content(now)) is not None
+        },
     )
     return appliance.metrics.exposition(reading, accept=accept)
 

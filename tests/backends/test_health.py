@@ -1,4 +1,4 @@
-"""Who is probed and when, and what an answer to a probe means."""
+"""Who is probed and when, what an answer to a probe means, and whose canary is asked."""
 
 import asyncio
 import random
@@ -7,8 +7,9 @@ from itertools import pairwise
 import pytest
 
 from appliance.backends import health
-from appliance.backends.health import Health, Patient, Plan, lives, probe
-from appliance.core.chat import BackendError, Fault
+from appliance.backends.health import Canaries, Health, Patient, Plan, lives, probe
+from appliance.core.canary import QUESTIONS
+from appliance.core.chat import BackendError, Fault, Finish, TextDelta
 from appliance.core.scopes import Breakers
 
 # ------------------------------------------------------------------------------------------ what it means
@@ -177,7 +178,7 @@ def test_a_probe_without_an_answer_is_a_failure_after_a_while(monkeypatch):
     assert probed(patient(Cloud(None))) == [False]
 
 
-def test_both_watches_start_once_and_end_cleanly_in_the_middle_of_a_probe():
+def test_all_watches_start_once_and_end_cleanly_in_the_middle_of_a_probe():
     cloud = Cloud(None)
     one = patient(cloud)
 
@@ -185,22 +186,29 @@ def test_both_watches_start_once_and_end_cleanly_in_the_middle_of_a_probe():
         one.breakers.reset()
         now = asyncio.get_running_loop().time()
         one.breakers.fail(one.breakers.begin(now), now, BackendError(Fault.UNREACHABLE, "no"), jitter=0.5)
-        keeper = Health(lambda: [one], interval=lambda: 0.0)
+        keeper = Health(lambda: [one], interval=lambda: 0.0, canary_interval=lambda: 300.0)
         keeper.start()
         keeper.start()
         async with asyncio.timeout(5):
             while not cloud.asked:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         names = [task.get_name() for task in asyncio.all_tasks()]
-        running = (names.count("probes"), names.count("network"))
+        running = (names.count("probes"), names.count("network"), names.count("canaries"))
         await keeper.aclose()
         await keeper.aclose()
         return running, len(asyncio.all_tasks()), cloud.asked
 
-    assert asyncio.run(play()) == ((1, 1), 1, 1)
+    assert asyncio.run(play()) == ((1, 1, 1), 1, 1)
 
 
-def test_watching_goes_on_whatever_happens(monkeypatch, caplog):
+WATCHES = {
+    "probes": lambda patients: health.watch(patients, interval=lambda: 30.0),
+    "canaries": lambda patients: Canaries().watch(patients, interval=lambda: 30.0),
+}
+
+
+@pytest.mark.parametrize("which", WATCHES)
+def test_watching_goes_on_whatever_happens(monkeypatch, caplog, which):
     monkeypatch.setattr(health, "LOOK_SECONDS", 0.001)
 
     async def play():
@@ -212,7 +220,7 @@ def test_watching_goes_on_whatever_happens(monkeypatch, caplog):
                 enough.set()
             raise ValueError("boom")
 
-        task = asyncio.create_task(health.watch(patients, interval=lambda: 30.0))
+        task = asyncio.create_task(WATCHES[which](patients))
         await enough.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -220,6 +228,104 @@ def test_watching_goes_on_whatever_happens(monkeypatch, caplog):
 
     assert asyncio.run(play())
     assert "boom" in caplog.text
+
+
+# ----------------------------------------------------------------------------------------------- canaries
+
+
+class Knowing:
+    """A cloud that knows every answer, or gives another one; it remembers what it was asked, and of which model."""
+
+    def __init__(self, name="claude", *, wrong=False):
+        self.name = name
+        self.wrong = wrong
+        self.asked = []
+
+    async def stream(self, request, model):
+        self.asked.append((request.dialect, model, request.messages[0].text))
+        [answers] = [one.answers for one in QUESTIONS if one.text == request.messages[0].text]
+        yield [TextDelta(text="quokka" if self.wrong else answers[0]), Finish(reason="stop")]
+
+
+def keeping(cloud, *, canary="haiku", dialect="anthropic", asked=True):
+    """An upstream with a canary, in use for the next hour or never."""
+    breakers = Breakers(failures=1)
+    if asked:
+        breakers.asked_at = 0.0
+    return Patient(name=cloud.name, place=None, breakers=breakers, cloud=cloud, canary=canary, dialect=dialect)
+
+
+def looked(canaries, *rounds, interval=300.0):
+    """The reports after looks at these times, of whoever there was: without the time of day."""
+
+    async def run():
+        for now, patients in rounds:
+            await canaries.look(patients, now, interval=interval, dice=Zero())
+
+    asyncio.run(run())
+    return {name: (said.model, said.last, said.asked, said.well) for name, said in canaries.reports.items()}
+
+
+def test_a_canary_is_asked_in_its_turn_and_reported():
+    cloud = Knowing()
+    one = keeping(cloud)
+    assert looked(Canaries(), *((now, [one]) for now in range(700))) == {"claude": ("haiku", "ok", 3, 3)}
+    assert {asked[:2] for asked in cloud.asked} == {("anthropic", "haiku")}
+
+
+def test_a_bad_answer_is_reported_and_counted():
+    one = keeping(Knowing(wrong=True))
+    assert looked(Canaries(), (0.0, [one])) == {"claude": ("haiku", "quality", 1, 0)}
+    assert one.breakers.last.fault is Fault.QUALITY
+
+
+def test_nobody_without_a_canary_and_nobody_out_of_use_is_asked():
+    idle, without = Knowing("idle"), Knowing("without")
+    patients = [keeping(idle, asked=False), keeping(without, canary=None)]
+    assert looked(Canaries(), (0.0, patients), (400.0, patients)) == {}
+    assert idle.asked == without.asked == []
+
+
+def test_several_are_asked_at_once_each_a_question():
+    patients = [keeping(Knowing("a")), keeping(Knowing("b", wrong=True), dialect="openai")]
+    assert looked(Canaries(), (0.0, patients)) == {"a": ("haiku", "ok", 1, 1), "b": ("haiku", "quality", 1, 0)}
+
+
+def test_a_reload_comes_true_at_the_next_look():
+    canaries, cloud = Canaries(), Knowing()
+    assert looked(canaries, (0.0, [keeping(cloud)])) == {"claude": ("haiku", "ok", 1, 1)}
+    assert looked(canaries, (1.0, [keeping(cloud, canary="opus")])) == {"claude": ("opus", "ok", 1, 1)}
+    assert looked(canaries, (2.0, [keeping(cloud, canary=None)])) == {}
+    assert [model for _, model, _ in cloud.asked] == ["haiku", "opus"]
+
+
+def test_without_leave_there_is_nothing_to_report():
+    one = keeping(Knowing())
+    one.breakers.state = lambda now, model=None: "closed"  # it changed its mind in between
+    one.breakers.lose("route")
+    assert looked(Canaries(), (0.0, [one])) == {}
+
+
+def test_the_reports_are_seen_from_outside_and_tell_the_time_of_day(monkeypatch):
+    monkeypatch.setattr(health.time, "time", lambda: 1_763_000_000.0)
+    monkeypatch.setattr(health, "LOOK_SECONDS", 0.001)
+    cloud = Knowing()
+    one = keeping(cloud)
+
+    async def play():
+        one.breakers.asked_at = asyncio.get_running_loop().time()
+        keeper = Health(lambda: [one], interval=lambda: 30.0, canary_interval=lambda: 0.001)
+        before = dict(keeper.canaries)
+        keeper.start()
+        async with asyncio.timeout(5):
+            while not keeper.canaries:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        await keeper.aclose()
+        return before, keeper.canaries["claude"]
+
+    before, report = asyncio.run(play())
+    assert before == {}
+    assert (report.model, report.last, report.at) == ("haiku", "ok", 1_763_000_000.0)
 
 
 # --------------------------------------------------------------------------------------------- an outage

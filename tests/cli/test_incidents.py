@@ -49,6 +49,25 @@ def test_an_incident_is_a_line_for_when_and_one_for_what_and_who() -> None:
     )
 
 
+def test_a_cloud_that_was_slow_is_an_entry_without_faults() -> None:
+    assert table([incident(kind="slow", faults={}, first_content_s=6.24, answered_by={"openai": 312})], 0.0) == (
+        "UPSTREAM   BEGAN              LASTED   REQUESTS\n"
+        "openai     2026-11-21 10:02   8 min    312\n"
+        "           slow: the first word took up to 6.2 s in the median; answered by\n"
+        "           openai 312"
+    )
+
+
+def test_one_that_was_slow_is_read_from_the_file_and_is_over_when_it_is_long_ago(
+    journal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(journal, *(record(asked(at=1e9 + n, first_content=6.0), request_id=f"r{n}") for n in range(5)))
+    assert main(["incidents", "--json"]) == 0
+    [slow] = json.loads(capsys.readouterr().out)
+    assert (slow["kind"], slow["first_content_s"], slow["open"]) == ("slow", 6.0, False)
+    assert (slow["begin"], slow["lasted_s"]) == (1e9 + 4, 596.0)
+
+
 def test_one_that_goes_on_says_so_and_who_was_not_asked_and_who_not_answered() -> None:
     words = table([incident(end=None, passed_over=1300, answered_by={"local": 310, "nobody": 2})], BEGAN + 7200.0)
     assert words.endswith(
@@ -90,6 +109,7 @@ def test_as_json_it_is_a_list(journal: Path, capsys: pytest.CaptureFixture[str])
     assert main(["incidents", "--json"]) == 0
     running, over = json.loads(capsys.readouterr().out)
     assert over == {
+        "kind": "down",
         "upstream": "openai",
         "begin": 1e9,
         "end": 1e9 + 60,
@@ -97,6 +117,7 @@ def test_as_json_it_is_a_list(journal: Path, capsys: pytest.CaptureFixture[str])
         "requests": 1,
         "passed_over": 0,
         "answered_by": {"local": 1},
+        "first_content_s": None,
         "open": False,
         "lasted_s": 60.0,
     }

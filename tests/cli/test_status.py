@@ -69,6 +69,16 @@ def test_the_status_is_a_table_for_people() -> None:
     ).replace("closed                0", "closed               0")
 
 
+def test_a_cloud_that_is_slow_to_begin_has_a_warning_in_the_table_and_a_word_in_the_line() -> None:
+    slow = STATUS["upstreams"][0] | {"warnings": ["slow: the first word takes 6.2 s in the median"]}
+    status = STATUS | {"upstreams": [slow, STATUS["upstreams"][1]]}
+    words = table(status).split("\n\n")
+    assert words[-2] == "WARNING openai is slow: the first word takes 6.2 s in the median"
+    assert [*words[:-2], words[-1]] == table(STATUS).split("\n\n")
+    assert line(status).startswith("serving local; openai closed, slow; n1n open")
+    assert ", slow" not in line(STATUS | {"upstreams": [slow | {"warnings": []}]})
+
+
 def test_an_engine_that_is_not_there_yet_has_nothing_to_show() -> None:
     status = {"serving": None, "engine": {"state": "loading", "progress": 0.25, "model": "m", "failure": "It broke."}}
     words = table(status)

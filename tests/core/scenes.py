@@ -1,7 +1,10 @@
 """Legs, events and the telling of conversations with the relay, for its tests."""
 
+from appliance.core.actions import Call, Done, Emit
+from appliance.core.attempt import Tried
 from appliance.core.chat import BackendError, ChatRequest, Fault, Finish, Message, Started, Text, TextDelta
-from appliance.core.relay import Call, Done, Emit, Limits, Relay, Tried
+from appliance.core.pulse import Limits
+from appliance.core.relay import Relay
 from appliance.core.route import Leg
 from appliance.core.scopes import Breakers
 

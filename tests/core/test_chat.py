@@ -18,6 +18,7 @@ from appliance.core.chat import (
     Message,
     Opaque,
     Opened,
+    Progress,
     Reasoning,
     ReasoningDelta,
     Reply,
@@ -54,6 +55,7 @@ LIFECYCLE = [
     Finish(reason="stop"),
     Takeover(source="a", target="b", after=3, reason="broken"),
     Degraded(what="context"),
+    Progress(kind="text", characters=7),
 ]
 
 

@@ -9,6 +9,8 @@ from collections import Counter
 
 import pytest
 
+from appliance.core.actions import Call, Done, Emit
+from appliance.core.attempt import Tried
 from appliance.core.chat import (
     CONTENT,
     BackendError,
@@ -29,7 +31,8 @@ from appliance.core.chat import (
     Usage,
     carries_content,
 )
-from appliance.core.relay import Call, Done, Emit, Limits, Relay, Tried
+from appliance.core.pulse import Limits
+from appliance.core.relay import Relay
 from appliance.core.route import Offer, legs
 from appliance.core.scopes import Breakers
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from appliance.core.actions import Call, Done, Emit
 from appliance.core.chat import (
     Fault,
     Finish,
@@ -22,7 +23,6 @@ from appliance.core.chat import (
     Usage,
 )
 from appliance.core.pulse import LINGER
-from appliance.core.relay import Call, Done, Emit
 from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, GEMINI, LIMITS, OPENAI, START, ask, begin, broke, told, verdict
 

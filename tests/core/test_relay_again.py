@@ -2,10 +2,12 @@
 
 import pytest
 
+from appliance.core.actions import Call, Pause
 from appliance.core.again import BACK_OFF
 from appliance.core.budget import Budget
 from appliance.core.chat import Fault
-from appliance.core.relay import Call, Limits, Pause, Relay
+from appliance.core.pulse import Limits
+from appliance.core.relay import Relay
 from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, OPENAI, START, A, ask, broke, told
 
@@ -114,4 +116,10 @@ def test_without_a_way_to_it_a_cloud_is_not_asked_again():
     relay = begin(CLAUDE, BOX, claude=breakers)
     breakers.lose("route")
     actions = relay.fail(broke(Fault.UNREACHABLE, status=502), 1.0)
+    assert (pauses(actions), called(actions)) == ([], ["local"])
+
+
+def test_a_failure_that_was_long_in_coming_is_as_good_as_silence():
+    relay = begin(CLAUDE, BOX)
+    actions = relay.fail(broke(Fault.SERVER, status=504), 5.5)
     assert (pauses(actions), called(actions)) == ([], ["local"])

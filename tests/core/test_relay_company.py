@@ -2,8 +2,10 @@
 
 import pytest
 
+from appliance.core.actions import Done
 from appliance.core.chat import BackendError, Degraded, Fault, Reply, Takeover
-from appliance.core.relay import Done, Limits, Relay
+from appliance.core.pulse import Limits
+from appliance.core.relay import Relay
 from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, OPENAI, START, A, ask, begin, broke, opened, told, verdict
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from appliance.core.actions import Done
 from appliance.core.chat import (
     BackendError,
     Degraded,
@@ -18,7 +19,7 @@ from appliance.core.chat import (
     ToolCallStart,
     Usage,
 )
-from appliance.core.relay import Done, Limits
+from appliance.core.pulse import Limits
 from tests.core.scenes import BOX, CLAUDE, ENDED, OPENAI, START, A, B, ask, begin, broke, opened, told, verdict
 
 FULL = BackendError(Fault.BUSY, "All slots of the box are taken.", status=503, retry_after=7.0)

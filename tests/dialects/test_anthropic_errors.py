@@ -75,7 +75,7 @@ def test_every_recorded_error_is_the_fault_it_is_for_us(name: str, fault: Fault)
         (400, body(message="m", details={"error_code": "thread_not_found"}), (), Fault.REQUEST),
         (401, b"", (), Fault.CONFIG),
         (402, body("billing_error", details={"error_code": "user_profile_not_billable"}), (), Fault.CONFIG),
-        (403, b"<html>", (), Fault.CONFIG),
+        (403, b"<html>", (), Fault.BROKEN),
         (404, b"404 page not found", (), Fault.CONFIG),
         (408, body(details={"error_code": "request_body_timeout"}), (), Fault.SILENT),
         (409, body(), (), Fault.REQUEST),
@@ -184,6 +184,7 @@ FAULTS = [
     (Fault.UNREACHABLE, None, 502, "api_error", "upstream_unreachable", "false"),
     (Fault.SILENT, None, 504, "timeout_error", "upstream_timeout", "false"),
     (Fault.CRASHED, None, 500, "api_error", "engine_crashed", "false"),
+    (Fault.QUALITY, None, 502, "api_error", "upstream_bad_answer", "false"),
     (Fault.GONE, None, 499, "invalid_request_error", None, "false"),
 ]
 

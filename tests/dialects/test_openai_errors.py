@@ -44,7 +44,7 @@ def body(**error: Any) -> bytes:
         (402, body(code=402, message="Insufficient credits"), (), Fault.CONFIG),
         (402, body(code=402), (("retry-after", "5"),), Fault.BUSY),
         (403, body(code="unsupported_country_region_territory"), (), Fault.CONFIG),
-        (403, b"<html>", (), Fault.CONFIG),
+        (403, b"<html>", (), Fault.BROKEN),
         (403, body(code=403, message="flagged", metadata={"reasons": [], "flagged_input": "x"}), (), Fault.REQUEST),
         (403, body(message="Your input was flagged"), (), Fault.REQUEST),
         (404, body(code="model_not_found", type="invalid_request_error"), (), Fault.CONFIG),
@@ -153,6 +153,7 @@ FAULTS = [
     (Fault.SILENT, None, 504, "server_error", "upstream_timeout", "false"),
     (Fault.SILENT, 408, 504, "server_error", "upstream_timeout", "false"),
     (Fault.CRASHED, None, 500, "server_error", "engine_crashed", "false"),
+    (Fault.QUALITY, None, 502, "server_error", "upstream_bad_answer", "false"),
     (Fault.GONE, None, 499, "invalid_request_error", None, "false"),
 ]
 

@@ -1,15 +1,16 @@
-"""Only the bytes of the model's value change."""
+"""Only the bytes of the values that are meant change."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.dialects import rewrite
-from appliance.dialects.rewrite import with_model
+from appliance.dialects.rewrite import with_members, with_model
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -101,3 +102,26 @@ def test_a_long_conversation_is_not_read_again_for_a_name(monkeypatch: pytest.Mo
     said = {"role": "user", "content": 'say "model": or model'}
     body = {"messages": [said] * 9, "tools": [{"required": ["model"]}], "model": "old", "n": 1}
     assert json.loads(with_model(json.dumps(body).encode(), "new")) == {**body, "model": "new"}
+
+
+@pytest.mark.parametrize(
+    ("body", "after"),
+    [
+        (b'{"stream":false,"n":1}', b'{"stream":true,"n":1}'),
+        (b' { "n" : 1e0 ,\n"stream" : null }\n', b' { "n" : 1e0 ,\n"stream" : true }\n'),
+        (b'{"stream":1,"stream":2}', b'{"stream":true,"stream":true}'),
+        (b'{"s\\u0074ream":0}', b'{"s\\u0074ream":true}'),
+        (b' {"x":{"stream":false}}', b' {"stream":true,"x":{"stream":false}}'),
+        (b'{"x":"\\"stream\\":false"}', b'{"stream":true,"x":"\\"stream\\":false"}'),
+        (b"{ }", b'{"stream":true }'),
+    ],
+)
+def test_a_member_gets_another_value_or_stands_at_the_beginning(body: bytes, after: bytes) -> None:
+    assert with_members(body, {"stream": True}) == after
+
+
+@given(st.dictionaries(st.text() | st.sampled_from(["a", "b"]), JSON, max_size=4), JSON, JSON, st.booleans())
+def test_members_are_set_and_the_others_left(body: Any, one: Any, other: Any, escaped: bool) -> None:
+    members = {"a": one, "b": other}
+    changed = with_members(json.dumps(body, ensure_ascii=escaped, indent=1).encode(), members)
+    assert json.loads(changed) == {**body, **members}

@@ -10,6 +10,7 @@ import pytest
 from appliance.drills.faults import FAULTS, HEALTHY, CloudFault
 from appliance.journal import Record
 from appliance.ledger import Ledger, records
+from appliance.server.body import NoRoom
 from tests.fakes import PATIENT, QUICK, Stage
 
 pytestmark = pytest.mark.live
@@ -50,6 +51,36 @@ def test_a_request_is_one_record_that_adds_up(box: Stage, ledger: Ledger, fault:
         assert sum(record.characters.values()) == len(heard.text)
         assert all(leg.fault and leg.reason for leg in record.legs[:-1])
         assert record.legs[-1].fault is None
+
+
+@pytest.mark.parametrize(("path", "dialect"), [("/v1/chat/completions", "openai"), ("/v1/messages", "anthropic")])
+def test_a_request_that_is_refused_before_anybody_is_asked_is_a_record_too(
+    box: Stage, ledger: Ledger, path: str, dialect: str
+) -> None:
+    box.play(HEALTHY.act, models=("gpt-*",))
+    said = [{"role": "user", "content": "zebra"}]
+    bodies = [{"messages": 7}, {"model": "opus", "messages": said, "max_tokens": 5, "stream": True}]
+    ids = [box.post(path, json=body).headers["x-appliance-request-id"] for body in bodies]
+    found = kept(box, ledger, 2)
+    assert [one.request_id for one in found] == ids
+    assert [(one.model, one.stream) for one in found] == [("", False), ("opus", True)]
+    for one in found:
+        assert (one.outcome, one.served_by, one.legs, one.dialect) == ("refused", "nobody", (), dialect)
+        assert 0.0 <= one.seconds < 10.0
+
+
+def test_a_box_without_room_has_failed_the_request_and_not_its_caller(
+    box: Stage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object, **__: object) -> bytes:
+        raise NoRoom
+
+    monkeypatch.setattr("appliance.server.routes.read_body", full)
+    before = box.get("/appliance/status").json()["requests"]
+    assert box.post("/v1/chat/completions", json={}).status_code == 503
+    assert [(one.outcome, one.served_by) for one in kept(box, ledger, 1)] == [("failed", "nobody")]
+    after = box.get("/appliance/status").json()["requests"]
+    assert {name: after[name] - before[name] for name in ("total", "failed")} == {"total": 1, "failed": 1}
 
 
 def test_no_word_of_a_prompt_an_answer_or_a_key_is_in_the_file(box: Stage, ledger: Ledger) -> None:

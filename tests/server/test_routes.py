@@ -103,6 +103,19 @@ def test_the_status_tells_who_serves_and_what_failed(box: Stage) -> None:
     assert "sk-of-the-box" not in str(status)
 
 
+def test_the_status_and_the_metrics_tell_who_is_slow_to_begin(box: Stage) -> None:
+    box.play(HEALTHY.act, HEALTHY.act)
+    for _ in range(5):
+        box.appliance.habits["cloud"].began(6.25, box.now())
+    cloud, second = box.get("/appliance/status").json()["upstreams"]
+    assert cloud["warnings"] == ["slow: the first word takes 6.2 s in the median"]
+    assert cloud["first_content_s"] == 6.25
+    assert (second["warnings"], second["first_content_s"]) == ([], None)
+    page = box.get("/metrics").text
+    assert 'appliance_first_content_median_seconds{upstream="cloud"} 6.25\n' in page
+    assert 'appliance_first_content_median_seconds{upstream="second"}' not in page
+
+
 @pytest.mark.parametrize("body", ["{}", '{"upstream": null}', ""])
 def test_breakers_can_be_closed_by_hand(box: Stage, body: str) -> None:
     box.play(FAULTS["quota"].act, HEALTHY.act)

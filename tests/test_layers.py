@@ -59,7 +59,7 @@ THIRD_PARTIES = {
 # Rows for one file or two, with the reason.
 ONLY_IN = {
     "llama_cpp": ("engine/load.py", "engine/model.py"),  # opening it and computing; a changed API: two places to look
-    "jinja2": ("engine/prompt.py",),  # templates are programs of strangers; they run in one sandbox
+    "jinja2": ("engine/templates.py",),  # templates are programs of strangers; they run in one sandbox
 }
 ALSO = {
     "server/run.py": "ledger store",  # is handed the model file that was found, to serve it

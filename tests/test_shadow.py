@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from appliance.core.budget import Budget
-from appliance.core.chat import BackendError, Fault, Finish, ReasoningDelta, TextDelta, ToolCallStart
+from appliance.core.chat import BackendError, Fault, Finish, Opaque, ReasoningDelta, TextDelta
 from appliance.core.habits import Habits
 from appliance.core.pulse import Limits
 from appliance.core.relay import Relay
@@ -141,7 +141,7 @@ def test_the_warning_may_come_earlier_than_it_was():
 
 
 def test_what_cannot_be_continued_is_not_followed_any_longer():
-    cloud = Script("claude", 1, [ToolCallStart(index=0, id="t", name="look")], 30, [ENDED])
+    cloud = Script("claude", 1, [Opaque(content=True)], 30, [ENDED])
     assert told(Book(), cloud, box()) == [(0.0, "follow", "", 0.0), (1.0, "close")]
 
 

@@ -17,6 +17,7 @@ from appliance.core.chat import (
     Finish,
     Takeover,
     TextDelta,
+    ToolCallStart,
     Usage,
     carries_content,
 )
@@ -134,6 +135,8 @@ class Attempt:
             event = self._counted(event)
         elif isinstance(event, TextDelta) and event.choice == 0 and self._taste is not None:
             self._flaw = self._taste.tell(event.text) or self._flaw
+        elif isinstance(event, ToolCallStart):
+            self._may_be_blank = True
         elif isinstance(event, Finish):
             self._may_be_blank = self._may_be_blank or event.reason != "stop" or event.stop is not None
         self._characters += self.draft.add(event)

@@ -138,6 +138,7 @@ class ChatRequest:
     answer must be able to do ("tools", "images", "json", "logprobs", "n", "audio"); `route` matches it against
     what a leg offers. ``committed`` is the half-written assistant turn a takeover goes on from, or ``None``.
     ``trim`` allows the box to drop the oldest turns of a conversation that was a cloud's and does not fit it.
+    ``grammar`` is GBNF that the answer has to keep to; nobody but the box is told of it.
 
     For a cloud of another dialect: ``foreign`` are the paths of fields that only the request's own dialect can say and
     without which the answer would be another one; ``unsaid`` those it can do without. ``effort`` is how much to think
@@ -161,6 +162,7 @@ class ChatRequest:
     tool_choice: ToolChoice | None = None
     parallel_tools: bool | None = None
     format: JsonFormat | None = None
+    grammar: str | None = None
     effort: str | None = None
     user: str | None = None
     needs: frozenset[str] = frozenset()
@@ -301,7 +303,8 @@ class Finish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Takeover:
-    """From here on somebody else answers. `after` counts the characters the client already has."""
+    """From here on somebody else answers. `after` counts the characters the client already has: text, reasoning, and
+    the arguments of calls. A call that is half written goes on under its own index; new ones are counted behind it."""
 
     source: str
     target: str
@@ -312,7 +315,7 @@ class Takeover:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Degraded:
-    """The box does this less well than the cloud would, and says so ("context", "images", "tools"). Not content."""
+    """The box does this less well than the cloud would, and says so ("context", "images", "n"). Not content."""
 
     what: str
     wire: None = None

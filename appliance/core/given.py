@@ -1,24 +1,81 @@
-"""What does the client have of this answer by now, and could somebody else go on from it?"""
+"""What does the client have of this answer by now, and could somebody else go on from it?
+
+Rules of this file:
+
+1. A call is whole when something else begins behind it. If its JSON is not, as with a cloud that tells of several calls
+   in turns, nobody else can go on: who does can only finish what is last.
+2. Characters are those of text, of reasoning and of the arguments of calls. The name and the id of a call are none.
+3. A call whose name has not come, or that is not counted as the next one, is only its author's to go on with; and so is
+   what is made of neither words nor calls.
+"""
 
 from __future__ import annotations
+
+import json
 
 from appliance.core.chat import (
     Event,
     Message,
     Opaque,
+    Part,
     Reasoning,
     ReasoningDelta,
     Text,
     TextDelta,
+    ToolCall,
     ToolCallDelta,
     ToolCallStart,
 )
 
 
-class Given:
-    """The words of one answer, in their order. ``choices`` is how many answers were asked for."""
+class _Piece:
+    """One part, as far as it has come; a call if it has a `start`."""
 
-    __slots__ = ("_choices", "_parts", "characters", "continuable")
+    __slots__ = ("_complete", "_kind", "_pieces", "start")
+
+    def __init__(self, kind: type[Text] | type[Reasoning] | None, start: ToolCallStart | None = None) -> None:
+        self._kind = kind
+        self.start = start
+        self._pieces: list[str] = []
+        self._complete: bool | None = None
+
+    def add(self, text: str) -> None:
+        self._pieces.append(text)
+        self._complete = None
+
+    def of(self, kind: type[Text] | type[Reasoning]) -> bool:
+        return self._kind is kind
+
+    @property
+    def complete(self) -> bool:
+        """Does nothing of it have to come, if nothing does?"""
+        if self._complete is None:
+            self._complete = self.start is None or _whole("".join(self._pieces))
+        return self._complete
+
+    def part(self) -> Part:
+        said = "".join(self._pieces)
+        if self.start is not None:
+            return ToolCall(id=self.start.id, name=self.start.name, arguments=said)
+        assert self._kind is not None
+        return self._kind(said)
+
+
+def _whole(arguments: str) -> bool:
+    """Are they a document, or left out because there are none?"""
+    if not arguments or arguments.isspace():
+        return True
+    try:
+        json.loads(arguments)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+class Given:
+    """The words and calls of one answer, in their order. ``choices`` is how many answers were asked for."""
+
+    __slots__ = ("_calls", "_choices", "_parts", "_stuck", "characters")
 
     def __init__(self, choices: int = 1) -> None:
         self._choices = choices
@@ -26,38 +83,70 @@ class Given:
 
     def clear(self) -> None:
         """Nothing of it was sent after all."""
-        self._parts: list[tuple[type[Text] | type[Reasoning], list[str]]] = []
+        self._parts: list[_Piece] = []
+        self._calls: list[_Piece] = []  # those of the parts that are
+        self._stuck = self._choices != 1
         self.characters = 0
-        self.continuable = self._choices == 1
-        """What was not made of words, like half a tool call, only its author can go on with."""
+
+    @property
+    def continuable(self) -> bool:
+        """Could anybody but its author go on with it?"""
+        return not self._stuck and all(part.complete for part in self._parts[:-1])
 
     @property
     def spoken(self) -> bool:
         """Is it text and nothing else?"""
-        return bool(self._parts) and all(kind is Text for kind, _ in self._parts)
+        return bool(self._parts) and all(part.of(Text) for part in self._parts)
+
+    @property
+    def called(self) -> bool:
+        """Is a call among it?"""
+        return bool(self._calls)
 
     def note(self, event: Event) -> int:
         """The client gets this too. Returns how many characters it is."""
         match event:
-            case TextDelta(text=text):
-                kind: type[Text] | type[Reasoning] = Text
-            case ReasoningDelta(text=text):
-                kind = Reasoning
-            case ToolCallStart() | ToolCallDelta() | Opaque(content=True, closed=False):
-                self.continuable = False
-                return 0
+            case TextDelta():
+                return self._say(Text, event)
+            case ReasoningDelta():
+                return self._say(Reasoning, event)
+            case ToolCallDelta():
+                return self._argue(event)
+            case ToolCallStart():
+                self._begin(event)
+            case Opaque(content=True, closed=False):
+                self._stuck = True
             case _:
-                return 0
-        if not text:
+                pass
+        return 0
+
+    def _say(self, kind: type[Text] | type[Reasoning], event: TextDelta | ReasoningDelta) -> int:
+        if not event.text:
             return 0
         if event.choice:
-            self.continuable = False
-        if not self._parts or self._parts[-1][0] is not kind:
-            self._parts.append((kind, []))
-        self._parts[-1][1].append(text)
+            self._stuck = True
+        if not self._parts or not self._parts[-1].of(kind):
+            self._parts.append(_Piece(kind))
+        return self._add(self._parts[-1], event.text)
+
+    def _begin(self, event: ToolCallStart) -> None:
+        if event.choice or not event.name or event.index != len(self._calls):
+            self._stuck = True
+        call = _Piece(None, event)
+        self._parts.append(call)
+        self._calls.append(call)
+
+    def _argue(self, event: ToolCallDelta) -> int:
+        if event.choice or not 0 <= event.index < len(self._calls):
+            self._stuck = True
+            return 0
+        return self._add(self._calls[event.index], event.arguments)
+
+    def _add(self, part: _Piece, text: str) -> int:
+        part.add(text)
         self.characters += len(text)
         return len(text)
 
     def message(self) -> Message:
         """The half-written assistant turn a next leg goes on from."""
-        return Message(role="assistant", parts=tuple(kind("".join(pieces)) for kind, pieces in self._parts))
+        return Message(role="assistant", parts=tuple(part.part() for part in self._parts))

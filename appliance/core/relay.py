@@ -5,7 +5,8 @@ Rules of this file:
 1. Until the first piece of content has gone to the client, a failure is invisible: what came is thrown away and
    the next leg answers from the start.
 2. After it, the answer continues. What the client has is *committed*, and only a leg that can go on from exactly
-   there is called. What cannot be continued (a tool call, unknown content, several choices) ends in an error.
+   there is called: inside a tool call, or behind one, that is the box, because no cloud takes half a call back. What
+   cannot be continued (unknown content, several choices) ends in an error.
 3. An end is an end only if somebody meant it: without a `Finish` every end is a failure. After one, whatever
    goes wrong no longer matters.
 4. The caller's own mistake goes back to the caller, and nobody else is asked.
@@ -302,7 +303,7 @@ class Relay:
     def _call_next(self, now: float) -> list[Action]:
         while self._waiting:
             leg = self._waiting.pop(0)
-            if self._draft.content and not (self._draft.continuable and (leg.continues or self._may_repeat(leg))):
+            if self._draft.content and not (self._draft.continuable and self._can_go_on(leg)):
                 continue
             leave = self._leave(leg, now)
             breakers = self._breakers.get(leg.name)
@@ -320,6 +321,12 @@ class Relay:
             return self._enter(leg, leave, now)
         stuck = self._draft.content and not self._draft.continuable
         return [Done(verdict(self._errors, stands_in=self._stands_in, stuck=stuck))]
+
+    def _can_go_on(self, leg: Leg) -> bool:
+        """Can it be asked to go on from what the client has? With half a call only the box can be."""
+        if self._draft.given.called:
+            return leg.local
+        return leg.continues or self._may_repeat(leg)
 
     def _may_repeat(self, leg: Leg) -> bool:
         """Is it worth asking a cloud that cannot go on from half an answer for the whole of it? Once, and it has to be

@@ -19,17 +19,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from appliance.core.chat import BackendError, ChatRequest, Fault
+from appliance.core.chat import BackendError, ChatRequest, Fault, ToolChoice
 
 LOCAL = "local"
-BOX_OFFERS: frozenset[str] = frozenset()
-"""What the box can do beyond text. Tools, JSON, logprobs and n are rooms still to be built."""
+BOX_OFFERS = frozenset({"tools", "json"})
+"""What the box can do beyond text. Logprobs and n are rooms still to be built."""
 
 STOPS, STOP_LENGTH = 16, 256
 """Stop strings that the box itself looks for, and their characters: it compares them with every piece it says."""
 
 FIELDS = {"json": "response_format", "audio": "modalities", "images": "messages", "file": "messages"}
 """Where in a request a need is written, if not under its own name."""
+SAID_IN = {
+    "tools": frozenset({"tools", "tool_choice", "functions", "function_call", "mcp_servers"}),
+    "json": frozenset({"response_format", "output_config", "output_format"}),
+}
+"""The fields that say what is needed. What stands in one and only a cloud of its dialect understands, the box lacks."""
 
 
 def _nothing(_: ChatRequest) -> str | None:
@@ -80,7 +85,9 @@ class Leg:
         if self.offers is None:
             return ()
         stop = () if stops_for_box(request.stop) == request.stop else ("stop",)
-        return tuple(sorted([*(request.needs - self.offers), *stop]))
+        foreign = {path.replace("[", ".").partition(".")[0] for path in request.foreign}
+        unheard = {need for need, said in SAID_IN.items() if need in request.needs and said & foreign}
+        return tuple(sorted([*(request.needs - self.offers | unheard), *stop]))
 
 
 def stops_for_box(stops: tuple[str, ...]) -> tuple[str, ...]:
@@ -89,13 +96,26 @@ def stops_for_box(stops: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def for_the_box(request: ChatRequest, *, stands_in: bool, trim: bool) -> ChatRequest:
-    """A cloud's request as the box can take it: biases name tokens of another vocabulary, and old turns may be
-    dropped if `trim`, which says that no cloud that can hold more found the conversation too long. What was asked of
-    the box itself is left as it is."""
+    """A cloud's request as the box can take it: biases name tokens of another vocabulary, a tool that the box does not
+    know cannot be insisted on, and old turns may be dropped if `trim`, which says that no cloud that can hold more
+    found the conversation too long. What was asked of the box itself is left as it is."""
     if not stands_in:
         return replace(request, trim=False)
     sampling = replace(request.sampling, logit_bias=())
-    return replace(request, trim=request.trim and trim, sampling=sampling, stop=stops_for_box(request.stop))
+    return replace(
+        request,
+        trim=request.trim and trim,
+        sampling=sampling,
+        stop=stops_for_box(request.stop),
+        tool_choice=_choice_for_box(request),
+    )
+
+
+def _choice_for_box(request: ChatRequest) -> ToolChoice | None:
+    choice, names = request.tool_choice, [tool.name for tool in request.tools]
+    if choice is None or (choice.kind == "required" and not names):
+        return None
+    return None if choice.kind == "named" and choice.name not in names else choice
 
 
 def legs(request: ChatRequest, upstreams: Sequence[Offer], *, wish: str = "auto", box_model: str) -> tuple[Leg, ...]:

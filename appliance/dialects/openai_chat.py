@@ -10,6 +10,8 @@ Rules of this file:
 4. What has no place here but words of its own (another dialect's `Opaque.text`) is content. A call's arguments are
    JSON here even if there are none, and its id is one that every cloud takes back.
 5. After an error nothing follows, and no end is pretended.
+6. A call that the cloud left half written goes on under the number that the client knows it by, which is the cloud's;
+   those that others begin behind it are counted on from there.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from appliance.core import sse
@@ -74,6 +78,9 @@ class ChatEncoder:
         self._ours = False  # somebody took over: no wire passes any more
         self._passing = False  # the bytes of the last wire went on, so the events without bytes are in them
         self._calls: dict[tuple[int, int], bool] = {}  # by choice and index: has it arguments?
+        self._passed = b""  # the bytes of the last wire that went on
+        self._starts: list[tuple[int, bytes]] = []  # the calls that passed: our number, and in which bytes they began
+        self._numbers: dict[int, int] = {}  # the client's numbers of those, by ours, once others go on
         self._counts = Counts()
         self._counted = False  # the client has them
         self._done = False
@@ -108,7 +115,7 @@ class ChatEncoder:
         if wire is None or wire.dialect != NAME:
             self._passing = False
         elif wire.data:
-            self._passing = not self._ours
+            self._passing, self._passed = not self._ours, wire.data
         if self._passing and wire is not None:
             self._note(event, wire.data)
             if wire.data and (wire.data.startswith(_NUMBERED) or b"\nid:" in wire.data or b"\nretry:" in wire.data):
@@ -127,6 +134,8 @@ class ChatEncoder:
             self._counted = True
         elif isinstance(event, ToolCallStart):
             self._calls[event.choice, event.index] = False
+            if event.choice == 0:
+                self._starts.append((event.index, self._passed))
         elif isinstance(event, ToolCallDelta):
             self._calls[event.choice, event.index] = True
         elif isinstance(event, Opaque):
@@ -153,7 +162,7 @@ class ChatEncoder:
                 return self._delta(event.choice, {"reasoning_content": event.text}) if event.text else b""
             case ToolCallStart():
                 self._calls[event.choice, event.index] = False
-                call = {"index": event.index, **_call(event, self._id)}
+                call = {"index": self._number(event.index), **_call(event, self._id)}
                 return self._delta(event.choice, {"tool_calls": [call]})
             case ToolCallDelta():
                 return self._arguments(event.choice, event.index, event.arguments) if event.arguments else b""
@@ -179,6 +188,8 @@ class ChatEncoder:
         # Before anything has begun the next leg is simply the first, and its own bytes may pass.
         if self._started:
             self._ours = True
+            self._numbers |= _numbers(self._starts)
+            self._starts.clear()
             self._counts.taken_over()
             self._counted = False
         return self._remark(
@@ -198,7 +209,13 @@ class ChatEncoder:
 
     def _arguments(self, choice: int, index: int, text: str) -> bytes:
         self._calls[choice, index] = True
-        return self._delta(choice, {"tool_calls": [{"index": index, "function": {"arguments": text}}]})
+        return self._delta(choice, {"tool_calls": [{"index": self._number(index), "function": {"arguments": text}}]})
+
+    def _number(self, index: int) -> int:
+        """The number by which the client knows our call `index`, or is to know it."""
+        if index in self._numbers or not self._numbers:
+            return self._numbers.get(index, index)
+        return index + max(0, max(self._numbers.values()) - max(self._numbers))
 
     def _adopted(self, event: Opaque) -> bytes:
         """A chunk of the second leg that we have no word for, under the names of the first; of another dialect, or
@@ -247,6 +264,21 @@ def _call(event: ToolCallStart, answer: str) -> dict[str, Any]:
     # What has a space in it fits nowhere, so it becomes a hash, another one for each call of each answer.
     identity = fitting_id(event.id or f"{answer} {event.choice} {event.index}", "openai")
     return {"id": identity, "type": "function", "function": {"name": event.name, "arguments": ""}}
+
+
+def _numbers(starts: Sequence[tuple[int, bytes]]) -> dict[int, int]:
+    """The numbers that a cloud gave to the calls it began, by ours: some count from 1, or along with the text. What it
+    did not number, and what cannot be told for sure, keeps ours."""
+    numbers: dict[int, int] = {}
+    for data, run in groupby(starts, key=itemgetter(1)):
+        ours = [index for index, _ in run]
+        chunk = next((json.loads(event.data) for event in sse.SseParser().feed(data) if event.data is not None), None)
+        match chunk:
+            case {"choices": [{"delta": {"tool_calls": [*calls]}}]}:
+                theirs = [call.get("index") for call in calls if (call.get("function") or {}).get("name")]
+                if len(theirs) == len(ours):
+                    numbers |= {at: said for at, said in zip(ours, theirs, strict=True) if isinstance(said, int)}
+    return numbers
 
 
 def _place(event: Opaque) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 EngineFault = Literal["busy", "too_long", "request", "server"]
 Template = Mapping[str, Any]
+Choice = Literal["auto", "none", "required"]
 
 
 class Refusal(Exception):
@@ -41,18 +42,86 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function the answer may call; `parameters` is a JSON schema."""
+
+    name: str
+    description: str = field(default="", repr=False)
+    parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A piece of an answer that is text."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A piece of an answer that is a call. The arguments are JSON text; those of the last one may be half-written."""
+
+    name: str
+    arguments: str = field(repr=False)
+
+
+Part = Words | Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """The answer is JSON, of any kind or of this schema, or what this grammar (GBNF) says."""
+
+    schema: Mapping[str, Any] | None = field(default=None, repr=False)
+    grammar: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """`prefill` letters of the committed text are the client's own. `first`: somebody reads this answer already."""
+    """What is already written of the answer: `parts`, and behind them the text `committed`, which may still grow.
+
+    `prefill` letters of its first text are the client's own. `first`: somebody reads this answer already. Of `tools`
+    one must be called if `choice` is "required", and it is `named` if that is not empty.
+    """
 
     id: int
     messages: tuple[Template, ...] = field(repr=False)
     committed: str = field(default="", repr=False)
+    parts: tuple[Part, ...] = field(default=(), repr=False)
     prefill: int = 0
+    tools: tuple[Tool, ...] = field(default=(), repr=False)
+    choice: Choice = "auto"
+    named: str = ""
+    parallel: bool = True
+    format: Format | None = None
+    effort: str | None = None
     first: bool = False
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     trim: bool = False
     settings: Settings = Settings()
+
+    @property
+    def begun(self) -> tuple[Part, ...]:
+        """The answer so far."""
+        return (*self.parts, Words(self.committed)) if self.committed else self.parts
+
+    @property
+    def heard(self) -> str:
+        """The text at the end of the answer so far, the client's own words left out: where stop strings may begin."""
+        return self.committed if self.parts else self.committed[self.prefill :]
+
+    @property
+    def shown(self) -> tuple[Tool, ...]:
+        """The tools the model is told of."""
+        return () if self.choice == "none" else self.tools
+
+    @property
+    def thinks(self) -> bool | None:
+        """May it think first? None: as its template would have it. What must be JSON begins at once."""
+        if self.effort == "none" or self.format is not None or self.choice == "required":
+            return False
+        return None if self.effort is None else True
 
 
 LARGEST = 1e6
@@ -71,11 +140,12 @@ def parse(frame: Mapping[str, Any], *, vocabulary: int) -> Job:
     messages = frame.get("messages")
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise _wrong("messages", "a list of objects")
-    committed = frame.get("committed")
-    if committed is not None and not isinstance(committed, str):
-        raise _wrong("committed", "text")
+    begun = _begun(frame.get("committed"))
+    committed = begun.pop().text if begun and isinstance(begun[-1], Words) else ""
+    opening = begun[0] if begun else Words(committed)
     prefill = frame.get("prefill") or 0
-    if isinstance(prefill, bool) or not isinstance(prefill, int) or not 0 <= prefill <= len(committed or ""):
+    letters = len(opening.text) if isinstance(opening, Words) else 0
+    if isinstance(prefill, bool) or not isinstance(prefill, int) or not 0 <= prefill <= letters:
         raise _wrong("prefill", "a number of letters of 'committed'")
     stop = frame.get("stop") or []
     if not isinstance(stop, list) or not all(isinstance(one, str) for one in stop):
@@ -83,17 +153,107 @@ def parse(frame: Mapping[str, Any], *, vocabulary: int) -> Job:
     limit = frame.get("max_tokens")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
         raise _wrong("max_tokens", "a whole number, 0 or more")
+    effort = frame.get("effort")
+    if effort is not None and not isinstance(effort, str):
+        raise _wrong("effort", "a word")
+    tools = _tools(frame.get("tools") or [])
+    choice, named = _choice(frame.get("choice") or "auto", tools)
     return Job(
         id=frame["id"],
-        messages=tuple(messages),
-        committed=committed or "",
+        messages=tuple(_message(message) for message in messages),
+        committed=committed,
+        parts=tuple(begun),
         prefill=prefill,
-        first=bool(frame.get("first", committed)),
+        tools=tools,
+        choice=choice,
+        named=named,
+        parallel=frame.get("parallel") is not False,
+        format=_format(frame.get("format")),
+        effort=effort,
+        first=bool(frame.get("first", committed or begun)),
         max_tokens=limit,
         stop=tuple(stop),
         trim=bool(frame.get("trim")),
         settings=_settings(frame.get("sampling") or {}, vocabulary),
     )
+
+
+def _message(message: Template) -> Template:
+    """The message with its calls as `{"id", "name", "arguments"}`, all of them text."""
+    calls = message.get("tool_calls")
+    if calls is None:
+        return message
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise _wrong("messages", "a list of objects, in which 'tool_calls' are lists of objects")
+    flat = [{**call, **function} if isinstance(function := call.get("function"), dict) else call for call in calls]
+    if not all(isinstance(call.get(key), str) for call in flat for key in ("name", "arguments")):
+        raise _wrong("messages", "a list of objects, in which calls have a 'name' and 'arguments' that are text")
+    kept = [{"id": str(call.get("id") or ""), "name": call["name"], "arguments": call["arguments"]} for call in flat]
+    rest = {key: value for key, value in message.items() if key != "tool_calls"}
+    return {**rest, "tool_calls": kept} if kept else rest
+
+
+def _begun(given: Any) -> list[Part]:
+    if given is None or isinstance(given, str):
+        return [Words(given)] if given else []
+    if not isinstance(given, list):
+        raise _wrong("committed", "text, or a list of parts")
+    parts: list[Part] = []
+    for one in given:
+        match one:
+            case {"text": str(text)}:
+                if text and parts and isinstance(parts[-1], Words):
+                    parts[-1] = Words(parts[-1].text + text)
+                elif text:
+                    parts.append(Words(text))
+            case {"call": {"name": str(name), "arguments": str(arguments)}} if name:
+                parts.append(Call(name, arguments))
+            case _:
+                raise _wrong("committed", "text, or a list of parts, each a text or a call with name and arguments")
+    return parts
+
+
+def _tools(given: Any) -> tuple[Tool, ...]:
+    if not isinstance(given, list):
+        raise _wrong("tools", "a list of objects")
+    tools = []
+    for one in given:
+        if isinstance(one, str):  # in a count frame of today, tools are texts: whoever counts adds them
+            continue
+        if not isinstance(one, dict) or not isinstance(one.get("name"), str) or not one["name"]:
+            raise _wrong("tools", "a list of objects with a name")
+        description, parameters = one.get("description") or "", one.get("parameters") or {}
+        if not isinstance(description, str) or not isinstance(parameters, dict):
+            raise _wrong("tools", "a list of objects, in which descriptions are text and parameters are a schema")
+        tools.append(Tool(name=one["name"], description=description, parameters=parameters))
+    return tuple(tools)
+
+
+def _choice(given: Any, tools: tuple[Tool, ...]) -> tuple[Choice, str]:
+    names = {tool.name for tool in tools}
+    match given:
+        case "auto" | "none":
+            return given, ""
+        case "required" if tools:
+            return "required", ""
+        case {"name": str(name)} if name in names:
+            return "required", name
+        case _:
+            raise _wrong("choice", "'auto', 'none', 'required' or the name of one of 'tools'")
+
+
+def _format(given: Any) -> Format | None:
+    match given:
+        case None:
+            return None
+        case {"grammar": str(grammar)}:
+            return Format(grammar=grammar)
+        case {"schema": None}:
+            return Format()
+        case {"schema": dict(schema)}:
+            return Format(schema=schema)
+        case _:
+            raise _wrong("format", "an object with a 'schema' or a 'grammar'")
 
 
 def _settings(given: Mapping[str, Any], vocabulary: int) -> Settings:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from appliance.backends.local import UNREAD_DOCUMENT, UNSEEN_IMAGE, LocalBackend, declared, job
+from appliance.backends.asked import UNREAD_DOCUMENT, UNSEEN_IMAGE
+from appliance.backends.following import Following, inert
+from appliance.backends.local import LocalBackend
 from appliance.core.chat import (
     BackendError,
     ChatRequest,
@@ -22,14 +24,15 @@ from appliance.core.chat import (
     Message,
     Part,
     Reasoning,
+    ReasoningDelta,
     Role,
-    Sampling,
     Started,
     Text,
     TextDelta,
     Tool,
     ToolCall,
-    ToolResult,
+    ToolCallDelta,
+    ToolCallStart,
     Usage,
 )
 from appliance.core.frames import Frame
@@ -74,6 +77,10 @@ class Scripted:
     async def count(self, job: Mapping[str, Any]) -> int:
         self.jobs.append(job)
         return 42
+
+    def follow(self, job: Mapping[str, Any], *, mode: str, suspicion: float) -> Following:
+        self.jobs.append(job)
+        return inert(1)
 
 
 async def answer(engine: Scripted, request: ChatRequest) -> list[Sequence[Event]]:
@@ -128,10 +135,13 @@ async def test_everything_the_model_would_read_is_counted_tools_and_its_own_begi
             "messages": [{"role": "user", "content": "Hi"}],
             "committed": "Hel",
             "prefill": 3,
-            "tools": ['{"name": "weather", "description": "Ask für it.", "parameters": {"type": "object"}}'],
+            "tools": [{"name": "weather", "description": "Ask für it.", "parameters": {"type": "object"}}],
+            "choice": "auto",
+            "parallel": True,
+            "format": None,
+            "effort": None,
         }
     ]
-    assert declared(tool) == engine.jobs[0]["tools"][0]
 
 
 @pytest.mark.parametrize(
@@ -171,124 +181,56 @@ async def test_closing_the_answer_closes_the_engines() -> None:
     assert engine.closed
 
 
-def test_a_request_is_told_with_everything_that_matters() -> None:
-    request = asked(
-        said("system", Text("Be"), Text("kind.")),
-        said("user", Text("Hi")),
-        max_tokens=5,
-        stop=("END",),
-        trim=True,
-        sampling=Sampling(temperature=0.0, seed=3, logit_bias=((1, 2.0),)),
-        committed=said("assistant", Reasoning("hm"), Text("Hel")),
-    )
-    assert job(request) == {
-        "messages": [{"role": "system", "content": "Be\nkind."}, {"role": "user", "content": "Hi"}],
-        "committed": "Hel",
-        "prefill": 0,
-        "first": True,
-        "max_tokens": 5,
-        "stop": ["END"],
-        "trim": True,
-        "sampling": {"temperature": 0.0, "seed": 3, "logit_bias": [[1, 2.0]]},
-    }
+@pytest.mark.parametrize("thought", [Reasoning("hm"), Foreign("redacted_thinking")])
+async def test_earlier_thinking_is_nothing_that_is_done_less_well(thought: Part) -> None:
+    request = asked(said("assistant", Text("a"), thought), said("user", Text("z")))
+    assert await answer(Scripted([begun(), FINISH]), request) == [[STARTED, READ, Finish(reason="stop"), USED]]
 
 
-def test_tools_are_told_as_text_and_reasoning_is_left_out() -> None:
-    call = ToolCall(id="1", name="weather", arguments='{"city":"Paris"}')
-    request = asked(
-        said("assistant", Reasoning("Let me think."), Text("I look it up."), call),
-        said("tool", ToolResult(id="1", text="sunny")),
-    )
-    assert [message["content"] for message in job(request)["messages"]] == [
-        'I look it up.\n[Called the tool weather with {"city":"Paris"}]',
-        "[The tool answered: sunny]",
+# ---------------------------------------------------------------------------------------- what the engine says of calls
+
+
+async def test_thoughts_and_calls_become_events_under_the_indices_the_engine_gives() -> None:
+    frames: list[Frame] = [
+        {"op": "reasoning", "id": 1, "text": "hm"},
+        {"op": "call", "id": 1, "index": 2, "name": "look"},
+        {"op": "arguments", "id": 1, "index": 2, "text": '{"a"'},
+        {"op": "arguments", "id": 1, "index": 2, "text": ":1}"},
+    ]
+    assert await answer(Scripted([begun()], frames, [FINISH | {"reason": "tool_calls"}]), asked()) == [
+        [STARTED, READ],
+        [
+            ReasoningDelta(text="hm"),
+            ToolCallStart(index=2, id="", name="look"),
+            ToolCallDelta(index=2, arguments='{"a"'),
+            ToolCallDelta(index=2, arguments=":1}"),
+        ],
+        [Finish(reason="tool_calls"), USED],
     ]
 
 
-@pytest.mark.parametrize("role", ["user", "system"])
-def test_the_parts_of_what_somebody_says_stand_on_lines_of_their_own(role: Role) -> None:
-    request = asked(said(role, Text("<reminder>"), Text("Next?"), Image("data:..."), Text("And why?")))
-    assert job(request)["messages"][0]["content"] == f"<reminder>\nNext?\n{UNSEEN_IMAGE}\nAnd why?"
+async def test_half_a_call_goes_on_without_a_new_beginning() -> None:
+    frames: list[Frame] = [begun(), {"op": "arguments", "id": 1, "index": 0, "text": "1}"}]
+    [events] = await answer(Scripted(frames), asked())
+    assert events == [STARTED, READ, ToolCallDelta(index=0, arguments="1}")]
 
 
-HIDDEN = Foreign("redacted_thinking")
-CALL = ToolCall(id="1", name="f", arguments="{}")
-
-
-@pytest.mark.parametrize("thought", [Reasoning("hm"), HIDDEN])
-@pytest.mark.parametrize(
-    ("parts", "read"),
-    [
-        ((Text("a"), Text("b")), "ab"),
-        ((Text("a"), CALL, Text("b"), Text("c")), "a\n[Called the tool f with {}]\nbc"),
-        ((), ""),
-    ],
-)
-async def test_earlier_thinking_changes_nothing_that_is_read(thought: Part, parts: tuple[Part, ...], read: str) -> None:
-    for at in range(len(parts) + 1):
-        engine = Scripted([begun(), FINISH])
-        request = asked(said("assistant", *parts[:at], thought, *parts[at:]), said("user", Text("z")))
-        assert await answer(engine, request) == [[STARTED, READ, Finish(reason="stop"), USED]], (
-            "nothing is done less well"
-        )
-        assert engine.jobs[0]["messages"][0] == {"role": "assistant", "content": read}
-
-
-def test_a_tool_that_failed_is_told_as_such() -> None:
-    request = asked(said("tool", ToolResult(id="1", text="no such city", failed=True)))
-    assert job(request)["messages"][0]["content"] == "[The tool failed: no such city]"
-
-
-def test_without_committed_text_nothing_is_committed() -> None:
-    told = job(asked())
-    assert (told["committed"], told["prefill"], told["first"]) == (None, 0, False)
-
-
-def test_of_reasoning_and_text_in_any_order_the_text_is_gone_on_from() -> None:
-    begun = said("assistant", Reasoning("hm"), Text("Hel"), Reasoning("yes"), Text("lo"))
-    assert job(asked(committed=begun))["committed"] == "Hello"
-
-
-def test_who_was_cut_while_thinking_is_answered_from_the_start_before_those_who_wait() -> None:
-    told = job(asked(committed=said("assistant", Reasoning("hm"))))
-    assert (told["committed"], told["first"]) == ("", True)
-
-
-HALF = (said("user", Text("Hi")), said("assistant", Text("Well, "), Text("I")))
-
-
-@pytest.mark.parametrize(
-    ("committed", "whole", "first"),
-    [(None, "Well, I", False), (" think", "Well, I think", True), ("", "Well, I", True)],
-)
-def test_an_anthropic_clients_half_answer_is_gone_on_with(committed: str | None, whole: str, first: bool) -> None:
-    begun = None if committed is None else said("assistant", Text(committed))
-    told = job(replace(asked(*HALF, committed=begun), dialect="anthropic"))
-    assert told["messages"] == [{"role": "user", "content": "Hi"}]
-    assert (told["committed"], told["prefill"], told["first"]) == (whole, 7, first)
-
-
-@pytest.mark.parametrize("thought", [Reasoning("hm"), HIDDEN])
-@pytest.mark.parametrize(
-    ("committed", "whole"), [(None, "Well, I"), ((Text(" th"), Reasoning("so"), Text("ink")), "Well, I think")]
-)
-def test_what_an_anthropic_client_lets_it_think_before_its_half_answer_is_no_part_of_it(
-    thought: Part, committed: tuple[Part, ...] | None, whole: str
-) -> None:
-    begun = None if committed is None else said("assistant", *committed)
-    last = said("assistant", thought, Text("Well, "), thought, Text("I"))
-    told = job(replace(asked(HALF[0], last, committed=begun), dialect="anthropic"))
-    assert told["messages"] == [{"role": "user", "content": "Hi"}]
-    assert (told["committed"], told["prefill"]) == (whole, 7)
-
-
-def test_only_text_is_gone_on_with_and_only_in_that_dialect() -> None:
-    call = ToolCall(id="1", name="weather", arguments="{}")
-    for request in (
-        asked(*HALF),
-        replace(asked(HALF[0], said("assistant", Text("I"), call)), dialect="anthropic"),
-        replace(asked(HALF[0]), dialect="anthropic"),
-        replace(asked(), messages=(), dialect="anthropic"),
-    ):
-        told = job(request)
-        assert (told["committed"], told["prefill"], len(told["messages"])) == (None, 0, len(request.messages))
+async def test_it_is_followed_with_its_tools_and_the_words_before_the_first_call() -> None:
+    engine = Scripted()
+    half = said("assistant", Reasoning("hm"), Text("I look."), ToolCall(id="1", name="look", arguments='{"a'))
+    tool = Tool(name="look", description="", parameters={"type": "object"})
+    request = asked(tools=(tool,), trim=True, max_tokens=3, committed=half)
+    LocalBackend(engine, "starter").follow(request, suspicion=0.5)
+    assert engine.jobs == [
+        {
+            "messages": [{"role": "user", "content": "Hi"}],
+            "committed": "I look.",
+            "prefill": 0,
+            "tools": [{"name": "look", "description": "", "parameters": {"type": "object"}}],
+            "choice": "auto",
+            "parallel": True,
+            "format": None,
+            "effort": None,
+            "trim": True,
+        }
+    ]

@@ -12,6 +12,7 @@ from appliance.core.chat import (
     ReasoningDelta,
     Text,
     TextDelta,
+    ToolCall,
     ToolCallDelta,
     ToolCallStart,
     Usage,
@@ -63,8 +64,12 @@ def test_empty_words_are_no_part():
 @pytest.mark.parametrize(
     "event",
     [
-        ToolCallStart(index=0, id="c", name="look"),
         ToolCallDelta(index=0, arguments="{"),
+        ToolCallDelta(index=-1, arguments="{"),
+        ToolCallStart(index=0, id="c", name=""),
+        ToolCallStart(index=1, id="c", name="look"),
+        ToolCallStart(index=0, id="c", name="look", choice=1),
+        ToolCallDelta(index=0, arguments="{", choice=1),
         Opaque(content=True),
         TextDelta(text="a", choice=1),
     ],
@@ -83,6 +88,7 @@ def test_nobody_else_can_go_on_from_this(event):
         BlockStop(index=0),
         Usage(prompt_tokens=1, completion_tokens=1),
         TextDelta(text="", choice=1),
+        ToolCallStart(index=0, id="c", name="look"),
     ],
     ids=repr,
 )
@@ -90,11 +96,90 @@ def test_behind_this_others_can_go_on(event):
     assert noted(TextDelta(text="a"), event).continuable
 
 
+# ------------------------------------------------------------------------------------------------------------ calls
+
+
+def begins(index, id="c"):
+    return ToolCallStart(index=index, id=id, name="look")
+
+
+def argues(index, arguments):
+    return ToolCallDelta(index=index, arguments=arguments)
+
+
+def test_calls_are_parts_in_their_order_and_the_last_is_perhaps_half_written():
+    given = noted(
+        ReasoningDelta(text="hm"),
+        TextDelta(text="I look."),
+        begins(0, "c1"),
+        argues(0, '{"a"'),
+        argues(0, ":1}"),
+        TextDelta(text="And."),
+        begins(1, ""),
+        argues(1, '{"b": "\\u00'),
+    )
+    assert parts(given) == (
+        Reasoning("hm"),
+        Text("I look."),
+        ToolCall(id="c1", name="look", arguments='{"a":1}'),
+        Text("And."),
+        ToolCall(id="", name="look", arguments='{"b": "\\u00'),
+    )
+    assert (given.continuable, given.called, given.spoken) == (True, True, False)
+
+
+def test_arguments_are_characters_and_names_are_none():
+    given = Given()
+    said = [given.note(event) for event in (TextDelta(text="é"), begins(0), argues(0, '{"a'), argues(0, ""))]
+    assert (said, given.characters) == ([1, 0, 3, 0], 4)
+
+
+def test_words_alone_hold_no_call():
+    assert not noted(TextDelta(text="a")).called
+    assert noted(begins(0)).called
+
+
+@pytest.mark.parametrize("behind", [TextDelta(text="a"), ReasoningDelta(text="a"), begins(1)], ids=repr)
+@pytest.mark.parametrize(
+    ("arguments", "whole"),
+    [
+        ('{"a":1}', True),
+        (" {} ", True),
+        ("", True),
+        (" ", True),
+        ('{"a":1', False),
+        ("{}}", False),
+        ("[" * 9999, False),
+    ],
+)
+def test_what_is_not_last_must_be_whole(arguments, whole, behind):
+    given = noted(begins(0), argues(0, arguments))
+    assert given.continuable
+    given.note(behind)
+    assert given.continuable == whole
+
+
+def test_calls_that_are_told_in_turns_can_be_gone_on_with_once_only_the_last_is_open():
+    given = noted(begins(0), argues(0, '{"a'), begins(1))
+    seen = [given.continuable]
+    for event in (argues(1, '{"b'), argues(0, '":1}'), argues(1, '":2}')):
+        given.note(event)
+        seen.append(given.continuable)
+    assert seen == [False, False, True, True]
+    assert [part.arguments for part in parts(given)] == ['{"a":1}', '{"b":2}']
+
+
+def test_what_cannot_be_continued_never_can():
+    assert not noted(begins(1), begins(2), argues(2, "{}")).continuable
+
+
 def test_several_choices_are_never_gone_on_with():
     assert not noted(choices=2).continuable
 
 
 def test_what_was_not_sent_is_forgotten():
-    given = noted(TextDelta(text="a"), ToolCallStart(index=0, id="c", name="look"))
+    given = noted(TextDelta(text="a"), begins(1))
     given.clear()
-    assert (parts(given), given.characters, given.continuable) == ((), 0, True)
+    assert (parts(given), given.characters, given.continuable, given.called) == ((), 0, True, False)
+    given.note(begins(0))
+    assert given.continuable

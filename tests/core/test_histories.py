@@ -4,6 +4,7 @@ The relay is told whatever could happen, in any order that a driver could tell i
 answers checks the promises. Nothing here knows how the relay decides.
 """
 
+import json
 import random
 from collections import Counter
 
@@ -21,11 +22,13 @@ from appliance.core.chat import (
     Message,
     Opaque,
     Opened,
+    Reasoning,
     ReasoningDelta,
     Started,
     Takeover,
     Text,
     TextDelta,
+    ToolCall,
     ToolCallDelta,
     ToolCallStart,
     Usage,
@@ -98,6 +101,7 @@ class Witness:
         self.torn = False  # a whole answer with content and no end
         self.sent = []
         self.calls = self.tried = 0
+        self.inside = False  # somebody was asked to go on from a call
 
     def tell(self, what, now, world):
         """Tell the relay one thing and look at everything it answers."""
@@ -141,14 +145,26 @@ class Witness:
         had = [event for event in self.sent if carries_content(event)]
         if had:
             assert leg.continues and self.request.n == 1, "called after content though it cannot continue"
-            assert all(isinstance(event, TextDelta | ReasoningDelta) for event in had), "goes on inside a tool call"
+            assert all(isinstance(event, CONTENT) for event in had), "goes on from what nobody here knows"
             assert request.committed is not None and request.committed.text == self.text()
-            thought = [part.text for part in request.committed.parts if not isinstance(part, Text)]
+            thought = [part.text for part in request.committed.parts if isinstance(part, Reasoning)]
+            called = [part for part in request.committed.parts if isinstance(part, ToolCall)]
+            assert leg.local or not called, "a cloud was asked to go on from a call"
+            assert [(part.id, part.arguments) for part in called] == self.called()
+            for part in request.committed.parts[:-1]:
+                if isinstance(part, ToolCall) and part.arguments:
+                    assert isinstance(json.loads(part.arguments), dict), "goes on behind half a call"
+            self.inside = bool(called)
             assert "".join(thought) == "".join(e.text for e in had if isinstance(e, ReasoningDelta))
         elif self.request.stream:
             assert request.committed is None, "goes on from what nobody has"
             assert all(isinstance(event, Degraded) for event in self.sent), "a failed leg's events went out"
         assert (request.messages, request.dialect, request.stream) == (QUESTION, "openai", self.request.stream)
+
+    def called(self):
+        begun = [event for event in self.sent if isinstance(event, ToolCallStart)]
+        pieces = [event for event in self.sent if isinstance(event, ToolCallDelta)]
+        return [(e.id, "".join(piece.arguments for piece in pieces if piece.index == e.index)) for e in begun]
 
     def text(self):
         return "".join(event.text for event in self.sent if isinstance(event, TextDelta))
@@ -220,8 +236,13 @@ class Clouds:
             return TextDelta(text=words, choice=self.choice(witness))
         if roll < 0.93:
             return ReasoningDelta(text=words, choice=self.choice(witness))
-        call = ToolCallStart(index=0, id=words, name="look")
-        return self.dice.choice((call, ToolCallDelta(index=0, arguments=words), Opaque(content=True)))
+        index = len(witness.called())
+        if roll > 0.99:
+            return Opaque(content=True)
+        if index and self.dice.random() < 0.7:
+            piece = self.dice.choice(('{"a', '":1}', "{}"))
+            return ToolCallDelta(index=self.dice.randrange(index), arguments=piece, choice=self.choice(witness))
+        return ToolCallStart(index=index, id=words, name="look", choice=self.choice(witness))
 
     def happening(self, witness, now):
         """What to tell the relay, and when."""
@@ -282,6 +303,7 @@ def live(seed, requests, *, torn=False):
                 witness.torn = False
                 witness.tell(what, now, world)
             if witness.over:
+                world["calls taken over"] += witness.inside
                 world["taken over"] += any(isinstance(event, Takeover) for event in witness.sent)
         running = [witness for witness in running if not witness.over]
     world["trials"] = sum(breaker.trials for breaker in breakers.values())
@@ -296,12 +318,21 @@ def test_a_day_of_outages_keeps_every_promise(seed):
     world = live(seed, 1000)
     assert world["answered"] + world["failed"] + world["left"] == 1000
     # The day must have had something to see.
-    unseen = {"answered", "failed", "left", "taken over", "trials", "local fine", "local crashed"} - set(+world)
+    unseen = {
+        "answered",
+        "failed",
+        "left",
+        "taken over",
+        "calls taken over",
+        "trials",
+        "local fine",
+        "local crashed",
+    } - set(+world)
     assert unseen == set()
 
 
 def test_in_a_few_days_every_cloud_ends_in_every_way():
-    world = sum((live(seed, 500) for seed in range(100, 106)), Counter())
+    world = sum((live(seed, 500) for seed in range(100, 108)), Counter())
     ways = ("fine", "gone", "silent", "broken", "busy", "server", "config", "request", "too_long", "unreachable")
     assert {f"{offer.name} {way}" for offer in OFFERS for way in ways} - set(world) == set()
 

@@ -11,7 +11,9 @@ from appliance.core.chat import (
     Progress,
     ReasoningDelta,
     Started,
+    Text,
     TextDelta,
+    ToolCall,
     ToolCallDelta,
     ToolCallStart,
 )
@@ -201,6 +203,8 @@ def test_what_the_box_would_be_asked_has_what_was_said_so_far():
     relay.receive([A], 1.0)
     assert relay.standby().committed.text == "a"
     relay.receive([CALL], 2.0)
+    assert relay.standby().committed.parts == (Text("a"), ToolCall(id="t", name="look", arguments=""))
+    relay.receive([Opaque(content=True)], 3.0)
     assert relay.standby() is None
     assert not relay.continuable
 

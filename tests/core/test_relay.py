@@ -196,8 +196,9 @@ def test_a_second_takeover_commits_what_both_wrote():
 @pytest.mark.parametrize(
     ("event", "request_"),
     [
-        (ToolCallStart(index=0, id="t", name="look"), ask()),
+        (ToolCallStart(index=0, id="t", name=""), ask()),
         (ToolCallDelta(index=0, arguments="{"), ask()),
+        (ToolCallStart(index=0, id="t", name="look"), ask(n=2)),
         (Opaque(content=True), ask()),
         (text("b", choice=1), ask(n=2)),
     ],

@@ -105,8 +105,9 @@ def test_nobody_thinks_the_same_twice(said):
 
 
 def test_half_a_call_is_not_asked_for_again():
-    _, actions = cut(SECOND, said=(ToolCallStart(index=0, id="c", name="f"),))
-    assert told(actions)[-1] == ("done", Fault.BROKEN)
+    said = (THE_FOX, ToolCallStart(index=0, id="c", name="f"))
+    assert told(cut(SECOND, said=said)[1])[-1] == ("done", Fault.BROKEN)
+    assert told(cut(SECOND, BOX, said=said)[1])[1:] == [("emit", TO_BOX), ("call", "local", "The fox")]
 
 
 def test_a_whole_answer_begins_anew_anyway():

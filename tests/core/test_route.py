@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.core.chat import BackendError, ChatRequest, Fault, Message, Text
-from appliance.core.route import BOX_OFFERS, Leg, Offer, legs, models, stops_for_box
+from appliance.core.chat import BackendError, ChatRequest, Fault, Message, Text, Tool, ToolChoice
+from appliance.core.route import BOX_OFFERS, Leg, Offer, for_the_box, legs, models, stops_for_box
 
 CLAUDE = Offer(name="claude", models=("claude-*",), aliases=(("gpt-*", "claude-sonnet"), ("gpt-4", "never reached")))
 OPENAI = Offer(name="openai", models=("gpt-*", "o1"), prefill=True)
@@ -133,11 +133,11 @@ def test_a_wish_for_a_cloud_where_there_is_none_says_so():
     ("model", "upstreams", "wish"), [("local", BOTH, "auto"), ("x", (), "auto"), ("x", (), "local")]
 )
 def test_the_box_refuses_what_it_was_itself_asked_for_and_cannot_do(model, upstreams, wish):
-    request = ask(model, "tools", "images")
+    request = ask(model, "tools", "json", "n", "images")
     assert refusal(request, upstreams, wish) == (
         Fault.REQUEST,
         400,
-        "The model on this box cannot do this yet: images, tools; leave it out, or ask a cloud's model.",
+        "The model on this box cannot do this yet: images, n; leave it out, or ask a cloud's model.",
     )
     with pytest.raises(BackendError) as caught:
         route(request, upstreams, wish)
@@ -145,16 +145,60 @@ def test_the_box_refuses_what_it_was_itself_asked_for_and_cannot_do(model, upstr
 
 
 def test_as_a_fallback_the_box_takes_what_it_cannot_do_and_knows_what_it_lacks():
-    request = ask("gpt-4", "tools", "images")
+    request = ask("gpt-4", "tools", "logprobs", "images")
     box = route(request)[-1]
     assert box == BOX
-    assert box.lacks(request) == ("images", "tools")
+    assert box.lacks(request) == ("images", "logprobs")
     assert box.lacks(ask()) == ()
 
 
 def test_a_leg_lacks_only_what_it_does_not_offer():
     leg = Leg(name="local", model="m", continues=True, offers=frozenset({"tools"}))
     assert leg.lacks(ask("m", "tools", "json")) == ("json",)
+
+
+@pytest.mark.parametrize(("model", "wish"), [("local", "auto"), ("gpt-4", "local")])
+def test_the_box_itself_can_be_asked_for_tools_and_json(model, wish):
+    assert route(ask(model, "tools", "json"), BOTH, wish) == (BOX,)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "lacks"),
+    [
+        ("tools[3]", ("tools",)),
+        ("tools[0].function.parameters", ("tools",)),
+        ("tool_choice", ("tools",)),
+        ("functions", ("tools",)),
+        ("mcp_servers", ("tools",)),
+        ("response_format", ("json",)),
+        ("output_config.format", ("json",)),
+        ("output_format", ("json",)),
+        ("messages[2].content[0]", ()),
+    ],
+)
+def test_tools_and_forms_that_only_a_cloud_of_the_dialect_knows_the_box_lacks(foreign, lacks):
+    request = replace(ask("m", "tools", "json"), foreign=(foreign,))
+    assert BOX.lacks(request) == lacks
+    assert BOX.lacks(replace(request, needs=frozenset())) == ()
+
+
+TOOL = Tool(name="look")
+
+
+@pytest.mark.parametrize(
+    ("choice", "tools", "kept"),
+    [
+        (ToolChoice("required"), (TOOL,), True),
+        (ToolChoice("required"), (), False),
+        (ToolChoice("named", "look"), (TOOL,), True),
+        (ToolChoice("named", "bash"), (TOOL,), False),
+        (ToolChoice("none"), (), True),
+    ],
+)
+def test_who_stands_in_is_not_held_to_a_tool_it_does_not_know(choice, tools, kept):
+    request = replace(ask(), tool_choice=choice, tools=tools)
+    assert for_the_box(request, stands_in=True, trim=True).tool_choice == (choice if kept else None)
+    assert for_the_box(request, stands_in=False, trim=True).tool_choice == choice
 
 
 def test_a_cloud_judges_for_itself_what_it_can_do():

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from appliance.backends.local import job
+from appliance.backends.asked import job
 from appliance.backends.process import Engine, EngineSpec
 from appliance.core.chat import BackendError, Fault, Sampling
 from appliance.core.frames import Frame

@@ -1,0 +1,362 @@
+"""What may come next in an answer that has calls or is JSON, and what is each byte of it?
+
+An answer is free text, in which a call may begin; then the letters that a family of models writes around a call, which
+are not drawn but given; the name of one of the tools; arguments that an acceptor follows; and free text again, or
+the end. Asked for JSON, it is one document and nothing else.
+
+Rules of this file:
+
+1. What has to come is `given`, in one go: nothing is drawn where there is no choice.
+2. Arguments are complete when their document is, and not when the model says so; an end may not be drawn before.
+3. Letters that may begin a mark wait until they do not. White space in front of a call is not said.
+4. A half answer is driven through the same machine, so that a call which somebody else began goes on wherever it was
+   cut. Where its author kept to no schema, any JSON may follow; where it was none, nobody can go on.
+5. Whatever the client has of a token is not said again (`take`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from appliance.core.acceptor import State, start
+from appliance.core.grammar import Grammar
+from appliance.engine.job import Refusal
+from appliance.engine.masks import Masks
+from appliance.engine.speech import Speech
+from appliance.engine.vocabulary import Ids, Index
+
+Kind = Literal["text", "reasoning", "name", "arguments"]
+Mode = Literal["free", "thinking", "literal", "name", "arguments", "between", "json", "over"]
+Reason = Literal["stop", "tool_calls"]
+SPACE = b" \t\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Letters of one kind. Names come whole; `call` is the call's number in the answer."""
+
+    kind: Kind
+    data: bytes
+    call: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What an answer may be made of. `tools` are the grammars of their arguments by name; `must` it begin with a call;
+    `json` is the grammar of an answer that is one document."""
+
+    tools: Mapping[str, Grammar] = field(default_factory=dict)
+    must: bool = False
+    several: bool = True
+    json: Grammar | None = None
+    any: Grammar | None = None
+    """Of whatever is JSON, for arguments that keep to no schema."""
+
+
+class Form:
+    """One answer. `tokenize` is for plain text; `calls` were made before; `thinking`: the prompt has opened thoughts."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        speech: Speech,
+        masks: Masks,
+        index: Index,
+        tokenize: Callable[[str], list[int]],
+        *,
+        calls: int = 0,
+        thinking: bool = False,
+    ) -> None:
+        self._shape, self._speech, self._masks, self._index, self._tokenize = shape, speech, masks, index, tokenize
+        self._marks = {token: mark.encode() for mark, token in speech.marks.items()}
+        self._calls = calls  # that are complete
+        self._mode: Mode = "thinking" if thinking else "free"
+        self._spoken = False  # was there any text?
+        self._held = b""  # may begin a mark
+        self._ways: dict[bytes, Mode] = {}  # literals that may come, one of them, and what follows
+        self._name = b""
+        self._document: State | None = None
+        self._grammar: Grammar | None = None
+        self._blank = 0
+        self._written = bytearray()  # of the document, as long as somebody else's is read
+        self._driven = False
+        self.reason: Reason = "stop"
+        """Why it ends where it ends."""
+        if not thinking:
+            self._block()
+
+    # ------------------------------------------------------------------------------------------- what may come
+
+    @property
+    def over(self) -> bool:
+        """Is it at its end, without an end having been drawn?"""
+        return self._mode == "over"
+
+    @property
+    def given(self) -> list[int]:
+        """The tokens that come now without being drawn."""
+        ways = list(self._ways) if self._mode == "literal" else self._names() if self._mode == "name" else []
+        return self._speech.spell(ways[0].decode(), self._tokenize) if len(ways) == 1 else []
+
+    def allowed(self) -> Ids | None:
+        """The tokens that may be drawn; None: any."""
+        match self._mode:
+            case "free" | "thinking" | "over":
+                return None
+            case "literal":
+                return _all(map(self._beginnings, self._ways))
+            case "name":
+                return _all(map(self._beginnings, self._names()))
+            case "between":
+                return _all([self._index.ends, *map(self._beginnings, self._ways)])
+            case "arguments" | "json":
+                assert self._document is not None
+                return np.flatnonzero(self._masks.allowed(self._document, blank=self._blank)).astype(np.int32)
+
+    def _beginnings(self, literal: bytes) -> Ids:
+        """The tokens that say a beginning of it."""
+        first = self._speech.atoms(literal.decode())[0]
+        return self._index.beginnings(first.encode()) if isinstance(first, str) else np.array([first], dtype=np.int32)
+
+    # ---------------------------------------------------------------------------------------------- what came
+
+    def begin_call(self) -> None:
+        """What is driven through it next begins a call."""
+        self._expect({self._speech.open.encode(): "name"})
+
+    def drive(self, letters: bytes) -> None:
+        """Somebody else wrote this, marks and all. Raises `Refusal` if nobody can go on from it."""
+        self._driven = True
+        self._feed(letters)
+        self._driven = False
+        self._spoken = self._spoken or bool(letters)
+        self._held = b""  # the client has it
+
+    def take(self, token: int, piece: bytes, new: bytes) -> list[Said]:
+        """A token with these letters came, of which the last, `new`, are not known to the client."""
+        if token in self._marks:
+            return self._feed(self._marks[token])
+        if len(new) < len(piece):
+            self.drive(piece[: len(piece) - len(new)])
+        return self._feed(new)
+
+    def close(self) -> list[Said]:
+        """The answer ends here: what waited."""
+        held, self._held = self._held, b""
+        if self._calls and self._mode in ("between", "over"):
+            self.reason = "tool_calls"
+        if self._mode not in ("free", "thinking") or not held:
+            return []
+        return [Said("text" if self._mode == "free" else "reasoning", held)]
+
+    # ------------------------------------------------------------------------------------------------ the machine
+
+    def _feed(self, data: bytes) -> list[Said]:
+        said: list[Said] = []
+        while data:
+            match self._mode:
+                case "free":
+                    data = self._free(data, said)
+                case "thinking":
+                    data = self._think(data, said)
+                case "literal" | "between":
+                    data = self._literal(data)
+                case "name":
+                    data = self._named(data, said)
+                case "arguments" | "json":
+                    data = self._write(data, said)
+                case "over":
+                    break
+        return said
+
+    def _block(self) -> None:
+        """A block may begin: text, thoughts, a call, or the document that was asked for."""
+        shape, speech = self._shape, self._speech
+        if shape.json is not None and not speech.say:
+            self._begin("json", shape.json)
+        elif shape.must and not self._calls:
+            self._expect({speech.open.encode(): "name"})
+        elif speech.say:
+            ways: dict[bytes, Mode] = {speech.say.encode(): "free" if shape.json is None else "json"}
+            if shape.tools:
+                ways[speech.open.encode()] = "name"
+            if speech.thoughts is not None and not self._calls:
+                ways[speech.thoughts.open.encode()] = "thinking"
+            self._expect(ways)
+        else:
+            self._mode = "free"
+
+    def _free(self, data: bytes, said: list[Said]) -> bytes:
+        buffer, speech = self._held + data, self._speech
+        marks: dict[bytes, Mode] = {}
+        if self._shape.tools and not speech.say and not (speech.first_only and self._spoken):
+            marks[speech.trigger.encode()] = "literal"
+        if speech.thoughts is not None and not speech.say and not self._spoken:
+            marks[speech.thoughts.open.encode()] = "thinking"
+        at, mark = _first(buffer, marks)
+        if mark and not (speech.first_only and marks[mark] == "literal" and buffer[:at].strip(SPACE)):
+            if before := buffer[:at].rstrip(SPACE):
+                said.append(Said("text", before))
+                self._spoken = True
+            self._held = b""
+            if marks[mark] == "thinking":
+                self._mode = "thinking"
+            else:
+                self._expect({speech.open[len(speech.trigger) :].encode(): "name"})
+            return buffer[at + len(mark) :]
+        self._hold(buffer, marks, "text", said)
+        return b""
+
+    def _think(self, data: bytes, said: list[Said]) -> bytes:
+        assert self._speech.thoughts is not None
+        buffer, mark = self._held + data, self._speech.thoughts.close.encode()
+        at = buffer.find(mark)
+        if at < 0:
+            self._hold(buffer, {mark: "free"}, "reasoning", said)
+            return b""
+        if buffer[:at].strip(SPACE):
+            said.append(Said("reasoning", buffer[:at]))
+        self._held = b""
+        self._block()
+        return buffer[at + len(mark) :].lstrip(SPACE)
+
+    def _hold(self, buffer: bytes, marks: Mapping[bytes, Mode], kind: Kind, said: list[Said]) -> None:
+        keep = _unfinished(buffer, marks)
+        self._held = buffer[len(buffer) - keep :]
+        if len(buffer) > keep:
+            said.append(Said(kind, buffer[: len(buffer) - keep]))
+            self._spoken = self._spoken or kind == "text"
+
+    def _expect(self, ways: Mapping[bytes, Mode], mode: Mode = "literal") -> None:
+        self._ways, self._mode = dict(ways), mode
+        if ways.get(b"") is not None:
+            self._arrive(ways[b""])
+
+    def _arrive(self, mode: Mode) -> None:
+        """A literal is complete."""
+        if mode == "name":
+            self._name, self._mode = b"", "name"
+        elif mode == "json":
+            assert self._shape.json is not None
+            self._begin("json", self._shape.json)
+        elif mode == "between":
+            self._calls += 1
+            self._called()
+        else:
+            self._mode = mode
+
+    def _called(self) -> None:
+        """A call is complete."""
+        speech = self._speech
+        if not self._shape.several or not speech.parallel:
+            self._mode, self.reason = "over", "tool_calls"
+            return
+        opened = speech.open.encode()
+        self._expect({speech.after_call.encode() + opened: "name", opened: "name"}, "between")
+
+    def _literal(self, data: bytes) -> bytes:
+        for count in range(1, len(data) + 1):
+            ways: dict[bytes, Mode] = {
+                way[count:]: then for way, then in self._ways.items() if way.startswith(data[:count])
+            }
+            if not ways:
+                break
+            if b"" in ways:
+                self._arrive(ways[b""])
+                return data[count:]
+        else:
+            self._ways, self._mode = ways, "literal"
+            return b""
+        if self._mode == "between" and not data.strip(SPACE):
+            return b""
+        raise _lost()
+
+    def _names(self) -> list[bytes]:
+        """How the name may go on, with what stands behind it."""
+        ways = [f"{name}{self._speech.between}".encode() for name in self._shape.tools]
+        return [way[len(self._name) :] for way in ways if way.startswith(self._name)]
+
+    def _named(self, data: bytes, said: list[Said]) -> bytes:
+        behind = self._speech.between.encode()
+        for count in range(1, len(data) + 1):
+            name = self._name + data[:count]
+            known = name[: len(name) - len(behind)].decode("utf-8", "replace")
+            if name.endswith(behind) and known in self._shape.tools:
+                said.append(Said("name", known.encode(), self._calls))
+                self._begin("arguments", self._shape.tools[known])
+                return data[count:]
+        self._name += data
+        if not self._names():
+            raise _lost()
+        return b""
+
+    def _begin(self, mode: Mode, grammar: Grammar) -> None:
+        self._mode, self._grammar, self._document, self._blank = mode, grammar, start(grammar), 0
+        self._written.clear()
+
+    def _write(self, data: bytes, said: list[Said]) -> bytes:
+        document, count = self._document, 0
+        assert document is not None
+        begun = bool(self._written)
+        while count < len(data) and not document.over:
+            following = document.feed(data[count : count + 1])
+            if following is None:
+                return self._rewrite(data)
+            document, count = following, count + 1
+        self._written += data[:count] if self._driven else b"."
+        bare = data[:count].rstrip(SPACE)
+        self._blank = count - len(bare) + (0 if bare else self._blank)
+        letters = data[:count] if begun else data[:count].lstrip(SPACE)
+        if not letters and not begun:
+            self._written.clear()
+        if letters:
+            said.append(Said("text" if self._mode == "json" else "arguments", letters, self._calls))
+        self._document = document if self._driven else document.ours()
+        if document.over:
+            if self._mode == "json":
+                self._mode = "over"
+            else:
+                self._expect({self._speech.close.encode(): "between"})
+        return data[count:]
+
+    def _rewrite(self, data: bytes) -> bytes:
+        """What somebody else wrote keeps to no schema: any document may come of it."""
+        loose = self._shape.any
+        if not self._driven or loose is None or self._grammar is loose:
+            raise _lost()
+        written = bytes(self._written)
+        self._begin(self._mode, loose)
+        return written + data
+
+
+def _first(buffer: bytes, marks: Mapping[bytes, Mode]) -> tuple[int, bytes]:
+    """The mark that stands first, and where."""
+    places = [(at, mark) for mark in marks if (at := buffer.find(mark)) >= 0]
+    return min(places, default=(0, b""))
+
+
+def _unfinished(buffer: bytes, marks: Mapping[bytes, Mode]) -> int:
+    """How many of the last letters may be the beginning of a mark, with the white space in front of it?"""
+    if not marks:
+        return 0
+    most = max(map(len, marks)) - 1
+    begun = 0
+    for length in range(min(most, len(buffer)), 0, -1):
+        if any(mark.startswith(buffer[len(buffer) - length :]) for mark in marks):
+            begun = length
+            break
+    rest = buffer[: len(buffer) - begun]
+    return len(buffer) - len(rest.rstrip(SPACE))
+
+
+def _all(parts: Iterable[Ids]) -> Ids:
+    found = [part for part in parts if len(part)]
+    return np.unique(np.concatenate(found)) if found else np.array([], dtype=np.int32)
+
+
+def _lost() -> Refusal:
+    return Refusal("server", "The local model cannot go on from what was written of this answer.")

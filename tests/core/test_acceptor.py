@@ -1,0 +1,176 @@
+"""Documents somebody else began, byte by byte."""
+
+import json
+import random
+
+import pytest
+
+from appliance.core.acceptor import start
+from appliance.core.closing import shortest
+from appliance.core.schema import SchemaError, grammar
+from tests.core import schemas
+
+ANYTHING = grammar(True)
+TOOL = grammar(
+    {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "maxLength": 20},
+            "days": {"type": "integer", "minimum": 1, "maximum": 14},
+            "unit": {"enum": ["celsius", "fahrenheit"]},
+        },
+        "required": ["city", "unit"],
+        "additionalProperties": False,
+    }
+)
+
+
+def read(text, made=TOOL):
+    return start(made).feed(text if isinstance(text, bytes) else text.encode())
+
+
+@pytest.mark.parametrize(
+    ("committed", "may", "may_not"),
+    [
+        ("", [" \n", "{", '{"un'], ["[", '"', "}"]),
+        ('{"', ["city", "d", "\\u0063ity"], ['"', "x", "\\u0078", "cities", "\\n"]),
+        ('{"ci', ['ty"', "\\u0074y"], ['"', "vil"]),
+        ('{"city"', [":", "\r\n :"], [",", '"']),
+        ('{"city": "x\\', ["n", 'u00e9"', "ud83d\\ude00"], ["x", "ud83d\\u0041", "ude00", "ud83d "]),
+        ('{"city": "x\\ud8', ['3d\\ude00"'], ['3d"', "x"]),
+        ('{"city": "x\\ud83d\\ud', ["e", "Dff"], ["7", "8"]),
+        ('{"unit": "cel\\u00', ["73"], ["74", "53"]),
+        ('{"unit": "fahrenheit"', [',"', "\t,"], ["}", ',"unit":']),
+        ('{"days": 1', ["0", "4,", " ,", ".0,"], ["5", "}", "e2", "00"]),
+        ('{"days": ', ["7,", "1"], ["0", "-1", "15", '"']),
+        ('{"unit":"celsius","city":""', ["}", ',"days":3}'], [',"x', ',"city'],),
+        ('{"unit":"celsius","city":"","days":2', ["}", ".0 }"], [",", "0"]),
+        ('{"unit":"celsius","city":""}', [" \n "], ["x", "}", ","]),
+    ],
+)  # fmt: skip
+def test_it_goes_on_from_where_somebody_stopped(committed, may, may_not):
+    here = read(committed)
+    assert [text for text in may if here.feed(text.encode()) is None] == []
+    assert [text for text in may_not if here.ours().feed(text.encode()) is not None] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        (b'"\xc3\xa9 \xe4\xb8\xad \xf0\x9f\x98\x80"', True),
+        (b'"\xc3"', False),
+        (b'"\x80"', False),
+        (b'"\xc0\xaf"', False),
+        (b'"\xe0\x80\xaf"', False),
+        (b'"\xed\xa0\x80"', False),
+        (b'"\xf4\x90\x80\x80"', False),
+        (b'"\xff"', False),
+        (b'"\n"', False),
+        (b'"\x7f"', True),
+        (b'"\\q"', False),
+        (b'"\\u12g4"', False),
+        (b'\xef\xbb\xbf""', False),
+        (b"[1 2]", False),
+        (b'{"a":1,"\\u0061":2}', False),
+        (b'{"a":1,}', False),
+        (b"[tru]", False),
+        (b"1e309", False),
+        (b"-", False),
+    ],
+)
+def test_what_is_no_json_is_not_accepted(text, whole):
+    state = read(text, ANYTHING)
+    assert bool(state and state.complete) is whole
+
+
+def test_a_number_at_the_top_may_end_or_go_on_and_a_string_is_over():
+    number, string = read("12", ANYTHING), read('"x" ', ANYTHING)
+    assert (number.complete, number.over) == (True, False)
+    assert (string.complete, string.over) == (True, True)
+    assert (read("-", ANYTHING).complete, read("[", ANYTHING).complete) == (False, False)
+
+
+def test_states_are_values():
+    one, other = read('{"city": "Oslo", "days"'), read('{ "\\u0063ity":"Rome" ,\n"d').feed(b'ays"')
+    assert one == other and hash(one) == hash(other) and len({one, other}) == 1
+    assert one != read('{"city": "Oslo"') and one != one.ours()
+
+
+def test_white_space_of_any_amount_is_accepted():
+    assert read(" " * 100_000 + "{" + "\n" * 100_000) == read("{")
+
+
+def test_endless_nesting_ends():
+    assert read("[" * 400, ANYTHING) is not None
+    assert read("[" * 100_000, ANYTHING) is None
+
+
+def test_what_we_write_ourselves_is_plain():
+    whole = grammar({"type": "integer"})
+    assert read("3", whole).feed(b".") is not None
+    assert read("3", whole).ours().feed(b".") is None
+    assert read("3.", whole).ours().feed(b"0") is not None  # what was begun can be ended
+    assert start(ANYTHING).ours().feed(b"0." + b"3" * 17) is not None
+    assert start(ANYTHING).ours().feed(b"0." + b"3" * 18) is None
+
+
+def test_a_bounded_number_begun_oddly_can_still_be_ended():
+    bounded = grammar({"type": "number", "minimum": 1.25, "maximum": 2})
+    assert read("150", bounded) is None  # nobody writes 150e-2
+    for committed in ("1.", "1.99999999999999999999999", "1.3e", "1.5e-"):
+        state = read(committed, bounded)
+        end = shortest(state.ours())
+        assert 1.25 <= json.loads(committed + end.decode()) <= 2
+
+
+def cases(first, count):
+    """Schemas by chance, each with a few documents that a validator likes."""
+    for number in range(first, first + count):
+        chance = random.Random(number)
+        made = schemas.schema(chance)
+        try:
+            rules = grammar(made)
+        except SchemaError:
+            continue
+        documents = (schemas.document(made, chance) for _ in range(4))
+        yield made, rules, chance, [value for value in documents if schemas.fits(made, value)]
+
+
+def test_documents_are_accepted_at_every_byte_however_they_are_spelled():
+    seen = 0
+    for made, rules, chance, documents in cases(0, 200):
+        for value in documents:
+            data = schemas.spelled(value, chance).encode()
+            state = start(rules)
+            for place, byte in enumerate(data):
+                state = state.feed(bytes([byte]))
+                assert state is not None, (made, data[: place + 1])
+            assert state.complete, (made, data)
+            seen += 1
+    assert seen > 300
+
+
+def test_damaged_documents_are_accepted_only_if_a_validator_likes_them():
+    found = {True: 0, False: 0}
+    for made, rules, chance, documents in cases(1_000, 200):
+        for value in documents:
+            for _ in range(4):
+                value = schemas.damaged(value, chance)
+                state = read(schemas.spelled(value, chance), rules)
+                fits = schemas.fits(made, value)
+                assert bool(state and state.complete) is fits, (made, value)
+                found[fits] += 1
+    assert min(found.values()) > 100
+
+
+def test_from_wherever_a_document_was_cut_it_can_be_ended():
+    for made, rules, chance, documents in cases(2_000, 200):
+        for value in documents:
+            data = schemas.spelled(value, chance).encode()
+            for _ in range(4):
+                cut = chance.randrange(len(data) + 1)
+                state = start(rules).feed(data[:cut])
+                end = shortest(state.ours())
+                closed = state.ours().feed(end)
+                assert closed is not None and closed.complete, (made, data[:cut], end)
+                assert schemas.fits(made, json.loads(data[:cut] + end)), (made, data[:cut], end)

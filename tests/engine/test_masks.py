@@ -1,0 +1,178 @@
+"""Masks against the acceptor itself, token by token, and documents drawn at random through them."""
+
+import itertools
+import json
+import random
+
+import numpy as np
+import pytest
+
+from appliance.core.acceptor import start
+from appliance.core.closing import shortest
+from appliance.core.schema import SchemaError, grammar
+from appliance.engine.lexicon import Lexicon
+from appliance.engine.masks import MOST_BLANK, Guide, Masks
+from tests.core import schemas
+
+# Every byte, and tokens of the kinds that vocabularies have: across quotes, in the middle of escapes and characters.
+PIECES = [
+    *(bytes([byte]) for byte in range(256)),
+    *b'": " "," "} "] {" ":{" : " a": "a","b "name": ":"red","n \\" \\\\ \\u \\u00 \\ud83d 0041 u00e9", \\n" n"}'.split(),
+    *(
+        b'": "',
+        b'", "',
+        b'": {"a": 1',
+        b'": [',
+        b' "',
+        b"\n  ",
+        b"\r\n",
+        b" " * 40,
+        b'",\n  "',
+        b"}}}",
+        b"]]",
+        b"[[[",
+        b"{}",
+    ),
+    *(b"true", b"fal", b"null", b"12", b"123", b"-1", b"0.", b"e-0", b"2026-", b"-11-2", b":00Z"),
+    *("é", "中文", "😀", "naïve", "grün", "x" * 30, "ab" * 14).__iter__(),
+    *(b"\xf0\x9f", b"\x98\x80", b"\xe4\xb8", b"\xad\xe6", b"x\xc3", b"\xa9y", b'\xa9","a'),
+    b"",
+    b"<end>",
+]
+PIECES = [piece.encode() if isinstance(piece, str) else piece for piece in PIECES]
+END = PIECES.index(b"<end>")
+LEXICON = Lexicon(PIECES, frozenset({END}))
+
+
+def states(first, count):
+    """Schemas by chance, and a place in a document that somebody else began."""
+    for number in range(first, first + count):
+        chance = random.Random(number)
+        made = schemas.schema(chance)
+        try:
+            rules = grammar(made)
+        except SchemaError:
+            continue
+        for _ in range(3):
+            value = schemas.document(made, chance)
+            if schemas.fits(made, value):
+                data = schemas.spelled(value, chance).encode()
+                cut = chance.randrange(len(data) + 1)
+                yield made, data[:cut], start(rules).feed(data[:cut]), chance
+
+
+def test_a_mask_allows_the_tokens_that_may_follow_and_no_others():
+    masks = Masks(LEXICON)
+    for made, committed, state, _ in states(0, 250):
+        state = state.ours()
+        allowed = masks.allowed(state)
+        follows = np.array(
+            [bool(piece) and token != END and state.feed(piece) is not None for token, piece in enumerate(PIECES)]
+        )
+        wrong = [PIECES[token] for token in np.flatnonzero(allowed != follows)]
+        assert wrong == [], (made, committed)
+
+
+SPECIAL = {
+    "key that was there": ({"type": "object"}, '{"a":1,"b":2,"'),
+    "key that may be named": ({"type": "object", "properties": {"a": {"type": "null"}, "ab": {}}}, '{"'),
+    "key that has begun": ({"type": "object", "properties": {"name": {"type": "null"}}}, '{"nam'),
+    "key by pattern": ({"type": "object", "patternProperties": {"^n": {}}, "additionalProperties": False}, '{"'),
+    "empty key": ({"type": "object"}, '{"":1,"'),
+    "short text": ({"type": "string", "maxLength": 5}, '"abc'),
+    "full text": ({"type": "string", "maxLength": 3}, '"abc'),
+    "text that must go on": ({"type": "string", "minLength": 5}, '"ab'),
+    "half a character in a short text": ({"type": "string", "maxLength": 2}, '"a\\u00'),
+    "long pattern": ({"type": "string", "pattern": "^.{2,80}$"}, '"ab'),
+    "end of a pattern": ({"type": "string", "pattern": "^.{2,80}$"}, '"' + "x" * 70),
+    "very end of a pattern": ({"type": "string", "pattern": "^.{2,80}$"}, '"' + "x" * 79),
+    "pattern beyond ASCII": ({"type": "string", "pattern": "^[é-ü]*[😀-😂]?$"}, '"é'),
+    "pattern in an escape": ({"type": "string", "pattern": "^[a-z]+$"}, '"ab\\'),
+    "pattern of a pair": ({"type": "string", "pattern": "^[😀-😂]+$"}, '"\\ud83d'),
+    "words": ({"enum": ["red", "reddish", "", "nbsp", 12, 123]}, ""),
+    "words begun": ({"enum": ["red", "reddish"]}, '"re'),
+    "several ways": (
+        {"anyOf": [{"type": "string", "maxLength": 4}, {"type": "string", "pattern": "^x"}, {"enum": ["12345"]}]},
+        '"',
+    ),
+    "number and text": ({"type": ["number", "string", "null"]}, ""),
+    "over": ({"type": "null"}, "null"),
+    "bounded": ({"type": "integer", "minimum": 100, "maximum": 130}, "1"),
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_a_mask_is_exact_in_every_special_place(name):
+    made, committed = SPECIAL[name]
+    state = start(grammar(made)).feed(committed.encode()).ours()
+    masks = Masks(LEXICON)
+    for _ in range(2):  # computed, and remembered
+        allowed = masks.allowed(state)
+        follows = np.array(
+            [bool(piece) and token != END and state.feed(piece) is not None for token, piece in enumerate(PIECES)]
+        )
+        assert [PIECES[token] for token in np.flatnonzero(allowed != follows)] == []
+
+
+def test_documents_drawn_through_masks_parse_and_validate_from_wherever_they_were_cut():
+    masks = Masks(LEXICON)
+    count = 0
+    for made, committed, state, chance in states(3_000, 200):
+        guide = Guide(masks, state)
+        written = b""
+        for _ in range(60):
+            tokens = np.flatnonzero(guide.allowed())
+            if guide.complete and (not len(tokens) or chance.random() < 0.3):
+                break
+            closers = [token for token in tokens if PIECES[token] in (b'"', b"}", b"]", b",", b":", b"0")]
+            token = int(chance.choice(closers if closers and chance.random() < 0.5 else tokens))
+            guide.take(PIECES[token])
+            written += PIECES[token]
+        written += shortest(guide.state)
+        assert schemas.fits(made, json.loads(committed + written)), (made, committed, written)
+        count += 1
+    assert count > 300
+
+
+def test_white_space_comes_to_an_end():
+    guide = Guide(Masks(LEXICON), start(grammar({"type": "object"})))
+    guide.take(b"{")
+    count = 0
+    while guide.allowed()[PIECES.index(b" ")]:
+        guide.take(b" ")
+        count += 1
+    assert count == MOST_BLANK
+    assert guide.allowed()[PIECES.index(b'"')] and not guide.allowed()[PIECES.index(b"\n")]
+    guide.take(b'"')
+    assert guide.allowed()[PIECES.index(b" ")]  # in a key it is a letter
+
+
+def test_when_the_document_is_over_only_its_end_may_be_said():
+    guide = Guide(Masks(LEXICON), start(grammar({"type": "null"})))
+    assert (guide.complete, guide.allowed().any()) == (False, True)
+    guide.take(b"null")
+    assert (guide.complete, guide.allowed().any()) == (True, False)
+
+
+def test_a_mask_that_was_handed_out_may_be_changed():
+    masks = Masks(LEXICON)
+    state = start(grammar({})).feed(b'"a').ours()
+    masks.allowed(state)[:] = False
+    assert masks.allowed(state).any()
+
+
+def test_remembered_masks_stay_within_their_room():
+    masks = Masks(LEXICON, room=20_000)
+    rules = grammar({"type": "object"})
+    for number in range(200):
+        masks.allowed(start(rules).feed(b'{"k%d":' % number).ours())
+    assert masks.remembered < 40
+    assert masks.allowed(start(rules).feed(b'{"k1":').ours())[PIECES.index(b"[[[")]
+
+
+def test_names_of_different_free_keys_share_their_masks():
+    masks = Masks(LEXICON)
+    rules = grammar({"type": "object", "properties": {"name": {}}})
+    for text in itertools.product("xyz", repeat=3):
+        masks.allowed(start(rules).feed(f'{{"{"".join(text)}'.encode()).ours())
+    assert masks.remembered == 1

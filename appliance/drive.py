@@ -163,7 +163,7 @@ LOOK = 1.0
 class Patience:
     """The relay's deadline, kept while something is awaited: `asyncio.timeout_at`, with one timer for a whole answer.
     Each word moves the deadline; a timer that rings too early, and is set anew, is cheaper than one moved each time.
-    It rings every `LOOK` seconds at least, because the way to a cloud may be lost meanwhile, and the deadline with it."""
+    It rings every `LOOK` seconds at least: the way to a cloud may be lost meanwhile, and the deadline moves nearer."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay

@@ -211,9 +211,7 @@ def test_a_proxy_that_wants_a_password_gets_it(authority):
     assert {base64.b64decode(one.removeprefix("Basic ")) for one in proxy.authorizations} == {b"me:secret"}
 
 
-@pytest.mark.parametrize(
-    ("status", "fault"), [(403, Fault.UNREACHABLE), (407, Fault.CONFIG), (502, Fault.UNREACHABLE)]
-)
+@pytest.mark.parametrize(("status", "fault"), [(403, Fault.UNREACHABLE), (407, Fault.CONFIG), (502, Fault.UNREACHABLE)])
 def test_a_proxy_that_refuses_leaves_the_cloud_unreachable_and_wrong_credentials_are_to_be_mended(
     authority, status, fault
 ):

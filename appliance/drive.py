@@ -157,9 +157,13 @@ class Calls:
         await stream.aclose()
 
 
+LOOK = 1.0
+
+
 class Patience:
     """The relay's deadline, kept while something is awaited: `asyncio.timeout_at`, with one timer for a whole answer.
-    Each word moves the deadline; a timer that rings too early, and is set anew, is cheaper than one moved each time."""
+    Each word moves the deadline; a timer that rings too early, and is set anew, is cheaper than one moved each time.
+    It rings every `LOOK` seconds at least: the way to a cloud may be lost meanwhile, and the deadline moves nearer."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
@@ -203,6 +207,7 @@ class Patience:
             self._task.cancel()
 
     def _set(self, deadline: float) -> None:
+        deadline = min(deadline, self._loop.time() + LOOK)
         # Kept here: what uvloop gives for a time that has come already does not know when it is due.
         self._due = deadline
         self._timer = self._loop.call_at(deadline, self._ring)

@@ -221,6 +221,16 @@ class Stage:
         apis = [api] * len(acts) if isinstance(api, str) else api
         self.call(self._play(acts, apis, script or Script(), changes))
 
+    def face(self, *addresses: str, **changes: Any) -> None:
+        """From now on there is a cloud at each of these addresses, which are somebody else's affair; all breakers are
+        new. `changes` as with `play`, and `api` is the wire of all."""
+
+        async def turned() -> None:
+            self._configure([{"base_url": address} for address in addresses], changes)
+
+        self.clouds = ()
+        self.call(turned())
+
     def call(self, awaitable: Awaitable[T]) -> T:
         """Run `awaitable` on the stage's loop."""
         assert self._loop is not None
@@ -320,18 +330,20 @@ class Stage:
     async def _play(
         self, acts: Sequence[Act | None], apis: Sequence[str], script: Script, changes: dict[str, Any]
     ) -> None:
-        sections = {name: changes.pop(name) for name in ("timeouts", "breaker") if name in changes}
         clouds = [
             await self._stack.enter_async_context(FailingCloud(act, script=script, api=api))
             for act, api in zip(acts, apis, strict=True)
         ]
-        names = ["cloud", "second", "third"]
-        upstreams = tuple(
-            UpstreamConfig(**{"name": name, "api": cloud.api, "base_url": cloud.base_url, "key": KEY, **changes})
-            for name, cloud in zip(names, clouds, strict=False)
-        )
         self.clouds = tuple(clouds)
-        self.appliance.reload(replace(self.config, upstreams=upstreams, **sections))
+        self._configure([{"api": cloud.api, "base_url": cloud.base_url} for cloud in clouds], changes)
+
+    def _configure(self, upstreams: Sequence[Mapping[str, Any]], changes: dict[str, Any]) -> None:
+        sections = {name: changes.pop(name) for name in ("timeouts", "breaker") if name in changes}
+        configs = tuple(
+            UpstreamConfig(**{"name": name, "key": KEY, **upstream, **changes})
+            for name, upstream in zip(("cloud", "second", "third"), upstreams, strict=False)
+        )
+        self.appliance.reload(replace(self.config, upstreams=configs, **sections))
 
 
 async def _until(holds: Callable[[], bool]) -> None:

@@ -237,7 +237,7 @@ def test_a_word_moves_no_timer():
     with asyncio.Runner(loop_factory=Counting) as runner:
         found, error = runner.run(scene())
     assert (len(found), error) == (502, None)
-    assert timers.count("_ring") <= 4
+    assert timers.count("_ring") <= 8  # and not 500
 
 
 @pytest.mark.parametrize("first", ["the deadline", "the client"])

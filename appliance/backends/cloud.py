@@ -40,6 +40,8 @@ NOT_STREAMED = frozenset(("audio",))
 """What an answer must be able to do that OpenAI does not do in the same way, or at all, in a stream."""
 UNWELCOME = (401, 403)
 OVERLOADED = (503, 529)
+OF_THE_WAY = (404, 405, 407, 410)
+"""What tells of an address, a proxy or a model, and not of who asks."""
 LIST_SECONDS = 2.0
 LIST_PAGES = 20
 ASK_SECONDS = 3.0  # for what the box can answer by itself
@@ -232,6 +234,7 @@ class CloudBackend:
                 while data := await read():
                     if events := decoder.feed(data):
                         yield events
+                        decoder.feed(b"")  # what is wrong behind good words is told now, and not with the next read
                 if events := decoder.close():
                     yield events
             finally:
@@ -285,7 +288,8 @@ class CloudBackend:
         """A cloud that refuses the client's own credential says so to the client, which can renew it; a page in its
         place is not the cloud's. Its money and its limits are its own as well."""
         if response.status not in UNWELCOME or said.lstrip()[:1] == b"<":
-            error.private = error.fault in (Fault.CONFIG, Fault.BUSY) and response.status not in OVERLOADED
+            ours = (*OVERLOADED, *OF_THE_WAY)
+            error.private = error.fault in (Fault.CONFIG, Fault.BUSY) and response.status not in ours
             return error
         kept = tuple(one for one in headers_of(response) if one[0] in ("content-type", "www-authenticate"))
         reply = Reply(

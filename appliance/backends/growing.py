@@ -50,6 +50,12 @@ async def growing(content: StreamReader, fold: Fold) -> AsyncGenerator[Sequence[
             raise BackendError(Fault.BROKEN, f"The cloud sent an answer of more than {STREAM_LIMIT} bytes.")
         if progress:
             yield progress
+            try:
+                fold.feed(b"")  # what is wrong behind good words is told now, and not with the next read
+            except BackendError:
+                if fold.ended:
+                    return
+                raise
         if fold.ended and fold.over:
             until = min(until or clock() + LAST, clock() + LAST)
         elif fold.ended and (progress or until is None):

@@ -67,7 +67,7 @@ class Plan:
 
     def due(self, aside: Collection[str], now: float, *, interval: float, jitter: Callable[[], float]) -> list[str]:
         """Those to be probed now. `jitter` draws from [0, 1)."""
-        self._turns = {name: turn for name, turn in self._turns.items() if name in aside}
+        self._turns = {name: turn for name, turn in self._turns.items() if name in aside or turn > now}
         due = []
         for name in aside:
             if name not in self._turns:

@@ -293,7 +293,7 @@ async def look(watched: Iterable[Watched], lookout: Lookout, now: float) -> None
         before = one.breakers.offline
         if what is not None and what != before:
             log.warning("%s is offline: no %s", one.name, what)
-            one.breakers.lose(what)
+            one.breakers.lose(what, now)
         elif what is None and before is not None:
             log.warning("%s is online again", one.name)
             one.breakers.find(asyncio.get_running_loop().time())

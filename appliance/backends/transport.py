@@ -154,6 +154,8 @@ def translate(error: BaseException, name: str) -> BackendError:
             return BackendError(Fault.UNREACHABLE, f"{name} could not prove who it is: the TLS handshake failed.")
         case aiohttp.ConnectionTimeoutError():
             return BackendError(Fault.UNREACHABLE, f"{name} did not accept a connection in time.", status=504)
+        case aiohttp.ClientHttpProxyError(status=407):
+            return BackendError(Fault.CONFIG, f"The proxy of {name} wants other credentials.", status=407)
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             return BackendError(Fault.UNREACHABLE, f"{name} cannot be reached: its proxy refused.", status=502)
         case aiohttp.ClientConnectorError():

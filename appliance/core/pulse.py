@@ -71,7 +71,7 @@ class Pulse:
     """One leg was called at `now`.
 
     `left_off` is when content last came from the leg whose words it goes on from; `wary`: it is on trial, or has failed
-    just now; `fresh`: it has just come back, and is given half the time.
+    just now; `hurried`: it is on trial, or has just come back, and is given half the time.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Pulse:
         heard: Heard = nobody,
         left_off: float | None = None,
         wary: bool = False,
-        fresh: bool = False,
+        hurried: bool = False,
     ) -> None:
         self._name, self._model, self._box = leg.name, leg.model, leg.local
         self._limits = limits
@@ -114,11 +114,11 @@ class Pulse:
             self._stalled = now + limits.total
         elif self._seen:
             learned = max(self._suspicion.limit("first"), PATIENT_FIRST if patient else 0.0)
-            learned /= 2 if fresh and not patient else 1
+            learned /= 2 if hurried and not patient else 1
             self._until(now + (learned if limits.first_content is None else limits.first_content))
             self.warning = now + self._suspicion.warning("first")
         else:
-            usual = self._habits.whole(leg.model, request.max_tokens)
+            usual = self._habits.whole(leg.model, request.max_tokens) / (2 if hurried and not patient else 1)
             self._until(now + (usual if limits.whole is None else limits.whole))
             self.warning = now + WHOLE_WARNING
         if wary and not self._box:

@@ -45,6 +45,8 @@ DEATHS_TO_REFUSE = 2
 SKIPPED = "breaker-open"
 OFFLINE = "offline"
 HEDGED = "hedge"
+OF_THE_LOST = 2.0
+"""Seconds that an answer under way is still given when the way to its cloud is lost: a cable may be back at once."""
 
 
 class Relay:
@@ -91,10 +93,16 @@ class Relay:
     @property
     def deadline(self) -> float:
         """When `expire` is to be called, if nothing else has happened by then."""
-        deadline = self._one.pulse.deadline if self._one else NEVER
-        if self._rival is not None:
-            return min(deadline, self._rival.pulse.deadline)
-        return min(deadline, self._late)
+        deadline = self._given_up_at(self._one) if self._one else NEVER
+        other = self._given_up_at(self._rival) if self._rival is not None else self._late
+        return deadline if deadline < other else other
+
+    def _given_up_at(self, one: Attempt) -> float:
+        """Its deadline, which is near where there is no way to it any more."""
+        deadline, breakers = one.pulse.deadline, self._breakers.get(one.leg.name)
+        if breakers is None or breakers.lost_at is None:
+            return deadline
+        return min(deadline, breakers.lost_at + OF_THE_LOST)
 
     @property
     def warning(self) -> float:
@@ -205,11 +213,14 @@ class Relay:
         assert self._one is not None
         if self._rival is None and now >= self._late:
             actions = self._race(now)
-            if actions or now < self._one.pulse.deadline:
+            if actions or now < self._given_up_at(self._one):
                 return actions
         one = self._one
-        if self._rival is not None and now < one.pulse.deadline:
+        if self._rival is not None and now < self._given_up_at(one):
             one = self._rival
+        breakers = self._breakers.get(one.leg.name)
+        if breakers is not None and breakers.last is not None and now < one.pulse.deadline:
+            return self._failed(one, set_aside(one.leg, breakers, now), now)
         one.pulse.gave_up(now)
         error = BackendError(Fault.SILENT, f"{one.leg.name} {one.pulse.overdue(now)}.", status=504)
         return self._failed(one, error, now)
@@ -276,6 +287,8 @@ class Relay:
             gone = BackendError(Fault.GONE, "The request was the caller's mistake.")
             return [tried, self._tried(other, gone, now), Drop(other.leg), Done(error)]
         self._errors.append((one.leg, error))
+        if error.fault is Fault.REQUEST:
+            self._waiting.insert(0, one.leg)  # it was asked out of turn: what it says counts when it is its own
         if one is self._one:
             self.fallback = self.fallback or error.fault.value
         return [tried, *self._alone(other, one)]
@@ -388,7 +401,7 @@ class Relay:
             heard=self._heard,
             left_off=author.pulse.last if author is not None and author.leg.name != leg.name else None,
             wary=leave is not None and (leave.wary or failed),
-            fresh=leave is not None and leave.wary and not leave.trial,
+            hurried=leave is not None and leave.wary,
         )
         return Attempt(leg, leave, request, draft, pulse, seam=seam)
 

@@ -89,6 +89,8 @@ class Breakers:
         self._upstream = self._breaker()
         self._models: OrderedDict[str, _Known] = OrderedDict()  # the one asked for last stands last
         self._missing: Missing | None = None
+        self.lost_at: float | None = None
+        """Since when there is no way to it."""
         self._forget_at = _NEVER  # when the first of the unknown models may be asked for again
         self.asked_at: float | None = None
         """When somebody last wanted an answer of it, whether or not it was let through."""
@@ -225,15 +227,16 @@ class Breakers:
         for breaker in self._all():
             breaker.probed(well, now)
 
-    def lose(self, missing: Missing) -> None:
+    def lose(self, missing: Missing, now: float) -> None:
         """There is no way to it: nobody is let through."""
+        self.lost_at = now if self._missing is None else self.lost_at
         self._missing = missing
 
     def find(self, now: float) -> None:
         """There is a way again: a trial may go at once."""
         if self._missing is None:
             return
-        self._missing = None
+        self._missing = self.lost_at = None
         self._upstream.recover(now)
         for known in self._models.values():
             if known.breaker.state(now) != "closed":
@@ -241,7 +244,7 @@ class Breakers:
 
     def reset(self) -> None:
         """Closed, by hand; whatever runs under an older pass no longer counts."""
-        self._missing = None
+        self._missing = self.lost_at = None
         self._upstream.reset()
         for known in self._models.values():
             known.breaker.reset()

@@ -106,8 +106,8 @@ class SseDecoder(ABC):
             raise self._failure
         left = [event._replace(raw=_completed(event.raw)) for event in self._parser.close()]
         try:
-            if any(event.event is not None and event.data is None for event in left):
-                raise broken("the name of an event without the event")
+            if any((event.event or event.data is not None) and not (event.data or b"").strip() for event in left):
+                raise broken("the beginning of an event and nothing more")
             return self._events(left, raising=True)
         except BackendError as error:
             if self._ended:

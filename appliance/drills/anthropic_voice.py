@@ -195,8 +195,8 @@ def _input(script: Script) -> dict[str, int]:
 ANTHROPIC_VOICE = AnthropicVoice()
 
 
-def _refusal(status: int, type: str, message: str, *, later: bool = False) -> Refusal:
-    return Refusal(status=status, body=ANTHROPIC_VOICE.error(type, message), later=later)
+def _refusal(status: int, type: str, message: str, *, code: str | None = None, later: bool = False) -> Refusal:
+    return Refusal(status=status, body=ANTHROPIC_VOICE.error(type, message, code=code), later=later)
 
 
 _REFUSALS = MappingProxyType(
@@ -212,13 +212,28 @@ _REFUSALS = MappingProxyType(
             "Your credit balance is too low to access the Anthropic API. "
             "Please go to Plans & Billing to upgrade or purchase credits.",
         ),
+        "payment-required": _refusal(402, "billing_error", "Your account has no payment method; see Plans & Billing."),
+        "spend-limit": _refusal(
+            400,
+            "invalid_request_error",
+            "You have reached your specified API usage limits. You will regain access on 2025-12-01 at 00:00 UTC.",
+        ),
+        "spend-cap": _refusal(
+            429,
+            "rate_limit_error",
+            "You have reached the monthly spend limit of your usage tier.",
+            code="enforced_spend_limit_reached",
+        ),
         "wrong-key": _refusal(401, "authentication_error", "invalid x-api-key"),
+        "forbidden": _refusal(403, "forbidden", "Request not allowed"),
         "unknown-model": _refusal(404, "not_found_error", "model: failing-cloud-0"),
         "bad-request": _refusal(
             400, "invalid_request_error", "messages.0.content.0.type: Field required; max_tokens: Field required"
         ),
         "content-policy": _refusal(400, "invalid_request_error", "Output blocked by content filtering policy"),
         "too-long": _refusal(400, "invalid_request_error", "prompt is too long: 21 tokens > 16 maximum"),
+        "too-large": _refusal(413, "request_too_large", "Request exceeds the maximum size"),
+        "gateway-timeout": _refusal(504, "timeout_error", "Request timed out"),
         "unknown-url": _refusal(404, "not_found_error", "Not Found"),
     }
 )

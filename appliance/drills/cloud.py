@@ -25,6 +25,7 @@ from appliance.drills.script import STORY, Call, Script, compact
 __all__ = ["STORY", "Act", "Asked", "Call", "Exchange", "FailingCloud", "Left", "Script"]
 
 HEAD_LIMIT = 256 * 1024
+BACKLOG = 1024  # connections that come at once
 
 Act = Callable[[Exchange], Awaitable[None]]
 _CHATS = ("/chat/completions", "/messages")
@@ -75,7 +76,7 @@ class FailingCloud:
         self._socket.bind(("127.0.0.1", 0))
         self._port = self._socket.getsockname()[1]
         if self.act is not None:
-            self._server = await asyncio.start_server(self._serve, sock=self._socket, limit=HEAD_LIMIT)
+            self._server = await asyncio.start_server(self._serve, sock=self._socket, limit=HEAD_LIMIT, backlog=BACKLOG)
         return self
 
     async def __aexit__(self, *_: object) -> None:

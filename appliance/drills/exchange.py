@@ -20,7 +20,7 @@ import sys
 import termios
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -103,6 +103,7 @@ class Exchange:
         """Nothing more can follow on this connection."""
         options = asked.fields.get("stream_options")
         usage = isinstance(options, dict) and options.get("include_usage") is True
+        self._usage = usage
         self._story = self.voice.story(script, self.id, usage=usage)
         self._at = 0
         self._packer = zlib.compressobj(wbits=GZIP) if script.gzip else None
@@ -113,6 +114,11 @@ class Exchange:
     def body(self) -> bytes:
         """The bytes of the body as a client sees them, unpacked if they travelled packed."""
         return zlib.decompressobj(wbits=GZIP).decompress(bytes(self.sent)) if self.script.gzip else bytes(self.sent)
+
+    def retell(self, text: str) -> None:
+        """Answer with `text` instead of what the script says; before the first event."""
+        self.script = replace(self.script, text=text)
+        self._story = self.voice.story(self.script, self.id, usage=self._usage)
 
     # ------------------------------------------------------------------------------------------ whole answers
 
@@ -227,6 +233,11 @@ class Exchange:
         """One event of more text, whole."""
         return self.voice.piece(self.script, self.id, text)
 
+    async def say(self, text: str) -> None:
+        """More text than the script has."""
+        await self.put(self.piece(text))
+        self.text += text
+
     async def put(self, data: bytes) -> None:
         """`data` as one chunk of the body, or in pieces of `Script.cut` bytes."""
         if self._packer is not None:
@@ -251,6 +262,11 @@ class Exchange:
         lines = [f"HTTP/1.1 {status} Drill", f"content-type: {kind}", *(f"{name}: {value}" for name, value in headers)]
         lines += ["content-encoding: gzip"] if self.script.gzip else []
         await self._send("\r\n".join([*lines, "", ""]).encode("latin-1"))
+
+    async def half_head(self, *headers: tuple[str, str]) -> None:
+        """The beginning of a head: these headers, and half of another."""
+        lines = ["HTTP/1.1 200 Drill", *(f"{name}: {value}" for name, value in headers), "content-ty"]
+        await self._send("\r\n".join(lines).encode("latin-1"))
 
     async def raw(self, data: bytes) -> None:
         """Bytes of the body without any framing."""

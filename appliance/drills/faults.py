@@ -1,18 +1,20 @@
 """In which ways does a cloud fail, and what should the application in front of the box see?
 
-One row per way, found in the wild; `act` says what happens on the wire. Until the first piece of content the box
+One row per way, found in the wild; `acts` says what happens on the wire. Until the first piece of content the box
 answers alone. After it, a stream is continued, while a whole answer, of which nothing has gone out yet, starts again.
+What is bad rather than dead reaches the application as it is, and counts against the cloud.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from appliance.core.chat import Fault
-from appliance.drills.cloud import Act, Exchange
+from appliance.drills import acts
+from appliance.drills.cloud import Act
 
 Outcome = Literal["cloud", "box", "continued", "caller"]
 
@@ -29,7 +31,12 @@ OUTCOMES: Mapping[Outcome, str] = MappingProxyType(
 @dataclass(frozen=True, slots=True)
 class CloudFault:
     """One way to fail. `act` is absent where nobody even opens the door; `reason` is what the box should call it, and
-    `in_anthropic` what it should call it there, if that wire says more."""
+    `in_anthropic` what it should call it there, if that wire says more.
+
+    `flaw`: the answer is the cloud's, and bad. `lessons`: so many healthy answers come first, so that it is known how
+    fast this cloud usually is; `within` is the time in seconds that a stream may then take. `slow`: a connection is
+    waited for. `also` are words for it that are as right as the `reason`.
+    """
 
     name: str
     says: str
@@ -38,283 +45,109 @@ class CloudFault:
     whole: Outcome
     reason: Fault | None = None
     in_anthropic: Fault | None = None
+    flaw: Fault | None = None
+    lessons: int = 0
+    within: float | None = None
+    slow: bool = False
+    also: tuple[str, ...] = ()
 
     def reason_in(self, api: str) -> Fault | None:
         return (self.in_anthropic if api == "anthropic" else None) or self.reason
 
     @property
     def silent(self) -> bool:
-        """Can only waiting tell?"""
+        """Can only waiting for words tell?"""
         return self.reason is Fault.SILENT
+
+    @property
+    def waited_out(self) -> bool:
+        """Can only waiting tell, for whatever?"""
+        return self.silent or self.slow
 
     def outcome(self, *, stream: bool) -> Outcome:
         return self.streamed if stream else self.whole
 
 
-# --------------------------------------------------------------------------------------------------- healthy
+def _refused(name: str, says: str, outcome: Outcome, reason: Fault) -> CloudFault:
+    """A clear answer, in each wire's own words."""
+    return CloudFault(name, says, acts.refuses(name), outcome, outcome, reason)
 
 
-async def _healthy(exchange: Exchange) -> None:
-    if not exchange.asked.streams:
-        await exchange.reply_whole()
-        return
-    await _to_the_finish(exchange)
-    await exchange.done()
-    await exchange.end()
+def _unusable(name: str, says: str, act: Act | None, reason: Fault) -> CloudFault:
+    """Nothing of it was content."""
+    return CloudFault(name, says, act, "box", "box", reason)
 
 
-async def _to_the_finish(exchange: Exchange) -> None:
-    await exchange.open()
-    if exchange.voice.greeting:
-        await exchange.put(exchange.voice.greeting)
-    await exchange.role()
-    await exchange.words()
-    await exchange.finish()
+def _cut(name: str, says: str, act: Act, reason: Fault = Fault.BROKEN, **more: Any) -> CloudFault:
+    """Some of it was content."""
+    return CloudFault(name, says, act, "continued", "box", reason, **more)
 
 
-# ------------------------------------------------------------------------------------ before there is a head
-
-
-async def _silence(exchange: Exchange) -> None:
-    await exchange.silence()
-
-
-async def _reset(exchange: Exchange) -> None:
-    await exchange.reset()
-
-
-# --------------------------------------------------------------------------------------------- clear answers
-
-
-def _refuses(name: str) -> Act:
-    """Each wire has its own words for it."""
-
-    async def act(exchange: Exchange) -> None:
-        await exchange.refuse_as(name)
-
-    return act
-
-
-async def _bad_gateway(exchange: Exchange) -> None:
-    page = b"<html><head><title>502 Bad Gateway</title></head></html>\r\n"
-    await exchange.reply(502, page, kind="text/html")
-
-
-# ---------------------------------------------------------------------------------------- somebody in between
-
-
-async def _captive_portal(exchange: Exchange) -> None:
-    page = b"<!doctype html><html><title>Welcome to our WiFi</title><form>Please accept the terms.</form></html>\n"
-    await exchange.reply(200, page, kind="text/html; charset=utf-8")
-
-
-async def _redirect(exchange: Exchange) -> None:
-    await exchange.reply(302, b"", kind="text/html", headers=(("location", "http://127.0.0.1:9/login"),))
-
-
-async def _empty(exchange: Exchange) -> None:
-    await exchange.reply(200, b"", kind="text/event-stream" if exchange.asked.streams else "application/json")
-
-
-async def _truncated_json(exchange: Exchange) -> None:
-    if not exchange.asked.streams:
-        body = exchange.whole()
-        await exchange.reply(200, body[: len(body) // 2])
-        return
-    await exchange.open()
-    data = exchange.piece("The").strip()
-    await exchange.put(data[: len(data) * 2 // 3] + b"\n\n")
-    await exchange.end()
-
-
-# ------------------------------------------------------------------------------------------- in mid-answer
-
-
-async def _role_then_death(exchange: Exchange) -> None:
-    if exchange.asked.streams:
-        await exchange.open()
-        await exchange.role()
-    else:
-        await _half(exchange, 1)
-    await exchange.reset()
-
-
-async def _cut_reset(exchange: Exchange) -> None:
-    await _half_way(exchange)
-    await exchange.reset()
-
-
-async def _cut_close(exchange: Exchange) -> None:
-    await _half_way(exchange)
-    await exchange.hang_up()
-
-
-async def _no_finish(exchange: Exchange) -> None:
-    if exchange.asked.streams:
-        await exchange.begin()
-    else:
-        await exchange.open("application/json")
-        body = exchange.whole()
-        await exchange.put(body[: len(body) // 2])
-    await exchange.end()
-
-
-async def _done_too_early(exchange: Exchange) -> None:
-    if not exchange.asked.streams:
-        await _no_finish(exchange)
-        return
-    await exchange.begin()
-    await exchange.event(b"[DONE]")
-    await exchange.end()
-
-
-async def _stall(exchange: Exchange) -> None:
-    await _half_way(exchange)
-    await exchange.silence()
-
-
-async def _half_event(exchange: Exchange) -> None:
-    await _half_way(exchange)
-    if exchange.asked.streams:
-        data = exchange.piece(" lost")
-        await exchange.put(data[: len(data) * 2 // 3])
-    await exchange.reset()
-
-
-async def _half_character(exchange: Exchange) -> None:
-    if exchange.asked.streams:
-        await exchange.begin()
-        data = exchange.piece(" caf\u00e9")
-        await exchange.put(data[: data.index(b"\xc3") + 1])
-    else:
-        await _half(exchange, exchange.whole().index(b"\xc3") + 1)
-    await exchange.reset()
-
-
-async def _garbage(exchange: Exchange) -> None:
-    if not exchange.asked.streams:
-        await exchange.reply(200, b"upstream connect error or disconnect/reset before headers")
-        return
-    await exchange.begin()
-    await exchange.put(exchange.voice.nonsense(exchange.script))
-    await exchange.silence()
-
-
-async def _error_event(exchange: Exchange) -> None:
-    if not exchange.asked.streams:
-        await exchange.reply(200, exchange.voice.broke())
-        return
-    await exchange.begin()
-    await exchange.event(exchange.voice.broke())
-    await exchange.end()
-
-
-async def _pings(exchange: Exchange) -> None:
-    if exchange.asked.streams:
-        await exchange.open()
-        await exchange.role()
-    else:
-        await exchange.open("application/json")
-    while True:
-        await exchange.put(exchange.voice.pulse if exchange.asked.streams else b"\n")
-        await exchange.pause(0.05)
-
-
-async def _late_pings(exchange: Exchange) -> None:
-    if not exchange.asked.streams:
-        await _pings(exchange)
-    await exchange.begin()
-    while True:
-        await exchange.put(exchange.voice.pulse)
-        await exchange.pause(0.05)
-
-
-async def _half_way(exchange: Exchange) -> None:
-    if exchange.asked.streams:
-        await exchange.begin()
-    else:
-        await _half(exchange, len(exchange.whole()) // 2)
-
-
-async def _half(exchange: Exchange, count: int) -> None:
-    """The first bytes of a whole answer that promised them all."""
-    await exchange.half(200, exchange.whole(), count)
-
-
-# ------------------------------------------------------------------------------------- an end is an end
-
-
-async def _no_done(exchange: Exchange) -> None:
-    if not exchange.asked.streams:
-        await exchange.reply_whole()
-        return
-    await _to_the_finish(exchange)
-    await exchange.end()
-
-
-async def _reset_after_finish(exchange: Exchange) -> None:
-    if not exchange.asked.streams:
-        await exchange.reply_whole()
-    else:
-        await _to_the_finish(exchange)
-    await exchange.reset()
+def _ends(name: str, says: str, act: Act, flaw: Fault | None = None) -> CloudFault:
+    """An end is an end."""
+    return CloudFault(name, says, act, "cloud", "cloud", flaw=flaw)
 
 
 _FAULTS = (
-    CloudFault("refused", "the port is closed", None, "box", "box", Fault.UNREACHABLE),
-    CloudFault("black-hole", "it accepts the connection and never says a word", _silence, "box", "box", Fault.SILENT),
-    CloudFault("reset", "the connection is reset before there is an answer", _reset, "box", "box", Fault.BROKEN),
-    CloudFault("server-error", "500", _refuses("server-error"), "box", "box", Fault.SERVER),
-    CloudFault("bad-gateway", "502 with the page of a proxy in front of it", _bad_gateway, "box", "box", Fault.SERVER),
-    CloudFault(
-        "overloaded", "503, or Anthropic's 529, with Retry-After", _refuses("overloaded"), "box", "box", Fault.BUSY
-    ),
-    CloudFault("rate-limit", "429 with Retry-After", _refuses("rate-limit"), "box", "box", Fault.BUSY),
-    CloudFault("quota", "the money is spent: 429, Anthropic 400", _refuses("quota"), "box", "box", Fault.CONFIG),
-    CloudFault("wrong-key", "401", _refuses("wrong-key"), "box", "box", Fault.CONFIG),
-    CloudFault(
-        "unknown-model", "404, it does not know the model", _refuses("unknown-model"), "box", "box", Fault.CONFIG
-    ),
-    CloudFault("bad-request", "400, a parameter is wrong", _refuses("bad-request"), "caller", "caller", Fault.REQUEST),
-    CloudFault(
-        "content-policy",
-        "400, its safety system refuses",
-        _refuses("content-policy"),
-        "caller",
-        "caller",
-        Fault.REQUEST,
-    ),
-    CloudFault("too-long", "400, more tokens than it can hold", _refuses("too-long"), "box", "box", Fault.TOO_LONG),
-    CloudFault("captive-portal", "200 with the login page of a hotel", _captive_portal, "box", "box", Fault.BROKEN),
-    CloudFault("redirect", "302 to a login page", _redirect, "box", "box", Fault.BROKEN),
-    CloudFault("empty", "200 and nothing in it", _empty, "box", "box", Fault.BROKEN),
-    CloudFault("truncated-json", "half of the JSON, sent as the whole", _truncated_json, "box", "box", Fault.BROKEN),
-    CloudFault("pings", "signs of life for ever and no word", _pings, "box", "box", Fault.SILENT),
-    CloudFault("role-then-death", "a reset after the first event", _role_then_death, "box", "box", Fault.BROKEN),
-    CloudFault("cut-reset", "a reset in mid-answer", _cut_reset, "continued", "box", Fault.BROKEN),
-    CloudFault("cut-close", "the connection closes in mid-answer", _cut_close, "continued", "box", Fault.BROKEN),
-    CloudFault("no-finish", "a clean end without a finish_reason", _no_finish, "continued", "box", Fault.BROKEN),
-    CloudFault(
-        "done-too-early", "[DONE] and a clean end in mid-answer", _done_too_early, "continued", "box", Fault.BROKEN
-    ),
-    CloudFault("stall", "silence in mid-answer", _stall, "continued", "box", Fault.SILENT),
-    CloudFault("late-pings", "signs of life and no further word", _late_pings, "continued", "box", Fault.SILENT),
-    CloudFault("half-event", "a reset inside an event", _half_event, "continued", "box", Fault.BROKEN),
-    CloudFault("half-character", "a reset inside a character", _half_character, "continued", "box", Fault.BROKEN),
-    CloudFault("garbage", "an event that is not JSON", _garbage, "continued", "box", Fault.BROKEN),
-    CloudFault(
-        "error-event",
-        "an error in mid-answer, after the 200",
-        _error_event,
-        "continued",
-        "box",
-        Fault.BROKEN,
-        in_anthropic=Fault.BUSY,
-    ),
-    CloudFault("no-done", "an answer without [DONE]", _no_done, "cloud", "cloud"),
-    CloudFault("reset-after-finish", "a reset after the finish_reason", _reset_after_finish, "cloud", "cloud"),
+    _unusable("refused", "the port is closed", None, Fault.UNREACHABLE),
+    _unusable("black-hole", "it accepts the connection and never says a word", acts.silence, Fault.SILENT),
+    _unusable("reset", "the connection is reset before there is an answer", acts.reset, Fault.BROKEN),
+    _unusable("stray-close", "it closes the connection inside the headers", acts.stray_close, Fault.BROKEN),
+    _unusable("half-headers", "half of the headers, then silence", acts.half_headers, Fault.SILENT),
+    _refused("server-error", "500", "box", Fault.SERVER),
+    _unusable("bad-gateway", "502 with the page of a proxy in front of it", acts.bad_gateway, Fault.SERVER),
+    _unusable("html-503", "503 with the page of a load balancer", acts.html_503, Fault.SERVER),
+    _refused("gateway-timeout", "504", "box", Fault.SERVER),
+    _refused("overloaded", "503, or Anthropic's 529, with Retry-After", "box", Fault.BUSY),
+    _refused("rate-limit", "429 with Retry-After", "box", Fault.BUSY),
+    _refused("quota", "the money is spent: 429, Anthropic 400", "box", Fault.CONFIG),
+    _refused("payment-required", "402", "box", Fault.CONFIG),
+    _refused("spend-limit", "a limit of spending is reached: 429, Anthropic 400", "box", Fault.CONFIG),
+    _refused("spend-cap", "the tier's limit of spending is reached: 429 without Retry-After", "box", Fault.CONFIG),
+    _refused("wrong-key", "401", "box", Fault.CONFIG),
+    _refused("forbidden", "403, not from this country", "box", Fault.CONFIG),
+    _refused("unknown-model", "404, it does not know the model", "box", Fault.CONFIG),
+    _refused("bad-request", "400, a parameter is wrong", "caller", Fault.REQUEST),
+    _refused("content-policy", "400, its safety system refuses", "caller", Fault.REQUEST),
+    _refused("too-large", "413, more bytes than it takes", "caller", Fault.REQUEST),
+    _refused("too-long", "400, more tokens than it can hold", "box", Fault.TOO_LONG),
+    _unusable("captive-portal", "200 with the login page of a hotel", acts.captive_portal, Fault.BROKEN),
+    _unusable("redirect", "302 to a login page", acts.redirect, Fault.BROKEN),
+    _unusable("wrong-type", "200 with plain text", acts.wrong_type, Fault.BROKEN),
+    _unusable("empty", "200 and nothing in it", acts.empty, Fault.BROKEN),
+    _unusable("empty-answer", "a complete answer without a word", acts.empty_answer, Fault.BROKEN),
+    _unusable("truncated-json", "half of the JSON, sent as the whole", acts.truncated_json, Fault.BROKEN),
+    _unusable("pings", "signs of life for ever and no word", acts.pings, Fault.SILENT),
+    _unusable("cut-headers", "a reset after the headers", acts.cut_headers, Fault.BROKEN),
+    _unusable("role-then-death", "a reset after the first event", acts.role_then_death, Fault.BROKEN),
+    _cut("cut-reset", "a reset in mid-answer", acts.cut_reset),
+    _cut("cut-close", "the connection closes in mid-answer", acts.cut_close),
+    _cut("no-finish", "a clean end without a finish_reason", acts.no_finish),
+    _cut("done-too-early", "[DONE] and a clean end in mid-answer", acts.done_too_early),
+    _cut("stall", "silence in mid-answer", acts.stall, Fault.SILENT),
+    _cut("late-pings", "signs of life and no further word", acts.late_pings, Fault.SILENT),
+    _cut("drip", "a few letters now and then, for ever", acts.drip, Fault.SILENT, lessons=8, within=30.0),
+    _cut("half-event", "a reset inside an event", acts.half_event),
+    _cut("half-character", "a reset inside a character", acts.half_character),
+    _cut("garbage", "an event that is not JSON", acts.garbage),
+    _cut("error-event", "an error in mid-answer, after the 200", acts.error_event, in_anthropic=Fault.BUSY),
+    _ends("no-done", "an answer without [DONE]", acts.no_done),
+    _ends("reset-after-finish", "a reset after the finish_reason", acts.reset_after_finish),
 )
 
-FAULTS: Mapping[str, CloudFault] = MappingProxyType({fault.name: fault for fault in _FAULTS})
+_FLAWS = (
+    _ends("repetition", "it repeats a passage, and ends", acts.repetition, Fault.QUALITY),
+    _ends("mangled", "every letter beyond ASCII in a wrong encoding", acts.mangled, Fault.QUALITY),
+)
 
-HEALTHY = CloudFault("healthy", "nothing is wrong", _healthy, "cloud", "cloud")
+
+def _by_name(faults: Sequence[CloudFault]) -> Mapping[str, CloudFault]:
+    return MappingProxyType({fault.name: fault for fault in faults})
+
+
+FAULTS: Mapping[str, CloudFault] = _by_name(_FAULTS)
+
+FLAWS: Mapping[str, CloudFault] = _by_name(_FLAWS)
+"""Answers that are bad rather than dead, and have text of their own."""
+
+HEALTHY = CloudFault("healthy", "nothing is wrong", acts.healthy, "cloud", "cloud")

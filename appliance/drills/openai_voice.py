@@ -157,7 +157,26 @@ _REFUSALS = MappingProxyType(
             "You exceeded your current quota, please check your plan and billing details.",
             code="insufficient_quota",
         ),
+        "payment-required": _refusal(402, "unknown_error", "Insufficient Balance", code="invalid_request_error"),
+        "spend-limit": _refusal(
+            429,
+            "insufficient_quota",
+            "Your organization has reached its monthly spend limit.",
+            code="organization_spend_limit_exceeded",
+        ),
+        "spend-cap": _refusal(
+            429,
+            "insufficient_quota",
+            "Your organization has reached the usage limit of its tier.",
+            code="organization_usage_limit_exceeded",
+        ),
         "wrong-key": _refusal(401, "invalid_request_error", "Incorrect API key provided.", code="invalid_api_key"),
+        "forbidden": _refusal(
+            403,
+            "request_forbidden",
+            "Country, region, or territory not supported",
+            code="unsupported_country_region_territory",
+        ),
         "unknown-model": _refusal(
             404,
             "invalid_request_error",
@@ -184,6 +203,8 @@ _REFUSALS = MappingProxyType(
             code="context_length_exceeded",
             param="messages",
         ),
+        "too-large": _refusal(413, "invalid_request_error", "The request body is too large.", code="request_too_large"),
+        "gateway-timeout": _refusal(504, "server_error", "The upstream server timed out."),
         "unknown-url": _refusal(404, "invalid_request_error", "Unknown request URL.", code="unknown_url"),
     }
 )

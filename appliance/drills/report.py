@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from appliance.drills.application import Heard
+from appliance.drills.counting import Count, Counting
 from appliance.drills.faults import OUTCOMES, CloudFault
+from appliance.drills.flood import Flooded
+from appliance.drills.verdict import Standing
+
+FINE, WRONG = "ok", "NOT ok"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal:
-    """One request in front of one failing cloud. No complaints: the application saw what it should."""
+    """One request in front of one failing cloud. No complaints: the application saw what it should, and the breakers
+    counted what they should."""
 
     fault: CloudFault
     stream: bool
     heard: Heard
-    cloud_characters: int
-    complaints: tuple[str, ...]
+    seconds: float = 0.0
+    cloud_characters: int = 0
+    standings: tuple[Standing, ...] = ()
+    complaints: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> str:
@@ -28,6 +36,20 @@ class Rehearsal:
     @property
     def box_characters(self) -> int:
         return max(0, len(self.heard.text) - self.cloud_characters)
+
+    @property
+    def answered_by(self) -> tuple[str, ...]:
+        """Whoever the answer is of, one after the other."""
+        first = self.heard.headers.get("x-appliance-served-by")
+        then = [takeover.partition("->")[2].rpartition(" after=")[0] for takeover in self.heard.takeovers]
+        return (*([first] if first else []), *then)
+
+    @property
+    def reason(self) -> str | None:
+        """Why it was not the first cloud to the end."""
+        if self.heard.takeovers:
+            return self.heard.takeovers[-1].rpartition("reason=")[2]
+        return self.heard.headers.get("x-appliance-fallback")
 
     @property
     def silence_ms(self) -> float | None:
@@ -46,81 +68,146 @@ class Rehearsal:
             "as_expected": not self.complaints,
             "complaints": list(self.complaints),
             "status": heard.status,
+            "answered_by": list(self.answered_by),
+            "reason": self.reason,
             "cloud_characters": self.cloud_characters,
             "box_characters": self.box_characters,
             "finish_reasons": list(heard.finishes),
             "silence_ms": None if self.silence_ms is None else round(self.silence_ms, 1),
-            "waited_out": self.fault.silent,
+            "seconds": round(self.seconds, 3),
+            "waited_out": self.fault.waited_out,
             "takeovers": list(heard.takeovers),
+            "breakers": [asdict(standing) for standing in self.standings],
             "headers": {name: value for name, value in heard.headers.items() if name.startswith("x-appliance-")},
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All rehearsals of one run. `waits`: the shortened limits for first content, stall and the whole answer."""
+    """All rehearsals of one run. `waits`: the shortened limits for a connection, first content, stall and the whole
+    answer."""
 
     model: str
     clouds: tuple[str, ...]
     made_up: bool
-    waits: tuple[float | str, float | str, float]
-    rehearsals: tuple[Rehearsal, ...]
+    waits: tuple[float, float | str, float | str, float]
+    rehearsals: tuple[Rehearsal, ...] = ()
+    floods: tuple[Flooded, ...] = ()
+    counting: Counting | None = None
+
+    @property
+    def wrong(self) -> list[str]:
+        """The name of the drill, for each answer or crowd that was not as promised."""
+        rehearsals = [one.fault.name for one in self.rehearsals if one.complaints]
+        floods = [one.name for one in self.floods if one.complaints]
+        return [*rehearsals, *floods, *(["count-tokens"] if self.counting and self.counting.complaints else [])]
 
     @property
     def fine(self) -> bool:
-        return not any(rehearsal.complaints for rehearsal in self.rehearsals)
+        return not self.wrong
 
 
 def as_json_text(report: Report) -> str:
-    first, stall, total = report.waits
+    connect, first, stall, total = report.waits
     found = {
         "as_expected": report.fine,
         "model": report.model,
         "clouds": list(report.clouds),
         "clouds_made_up": report.made_up,
-        "shortened_timeouts": {"first_content": first, "stall": stall, "total": total},
+        "shortened_timeouts": {"connect": connect, "first_content": first, "stall": stall, "total": total},
         "rehearsals": [rehearsal.to_json() for rehearsal in report.rehearsals],
+        "floods": [{**asdict(one), "as_expected": not one.complaints} for one in report.floods],
+        "counting": asdict(report.counting) if report.counting else None,
     }
     return json.dumps(found, ensure_ascii=False, indent=2)
 
 
 def as_table(report: Report) -> str:
     """The table, what went wrong, and one line that sums it up."""
-    head = ("drill", "wire", "asked", "what the application saw", "cloud", "box", "ends", "silence", "why", "")
-    rows = [head, *(_row(rehearsal) for rehearsal in report.rehearsals)]
-    if all(rehearsal.heard.api == "openai" for rehearsal in report.rehearsals):
-        rows = [(row[0], *row[2:]) for row in rows]  # the wire is worth a column only where there is another
-    return "\n".join([*_aligned(rows), "", *_notes(report), _summary(report)])
+    lines: list[str] = []
+    if report.rehearsals:
+        head = ("drill", "wire", "asked", "what the application saw", "by", "cloud", "box", "ends", "silence", "why")
+        rows = [(*head, "breaker", ""), *(_row(rehearsal) for rehearsal in report.rehearsals)]
+        if all(rehearsal.heard.api == "openai" for rehearsal in report.rehearsals):
+            rows = [(row[0], *row[2:]) for row in rows]  # the wire is worth a column only where there is another
+        lines += [*_aligned(rows), "", *_complaints(report)]
+    for one in report.floods:
+        lines += _flooded(one)
+    if report.counting is not None:
+        lines += _counting(report.counting)
+    return "\n".join([*lines, *_notes(report), _summary(report)])
 
 
 def _row(rehearsal: Rehearsal) -> tuple[str, ...]:
     heard, silence = rehearsal.heard, rehearsal.silence_ms
-    reason = heard.headers.get("x-appliance-fallback", "")
-    if heard.takeovers:
-        reason = heard.takeovers[-1].rpartition("reason=")[2]
+    waited = "*" if rehearsal.fault.waited_out or rehearsal.fault.within else ""
     return (
         rehearsal.fault.name,
         heard.api,
         "streamed" if rehearsal.stream else "whole",
-        "; ".join(rehearsal.complaints) or rehearsal.outcome,
+        "not what it should: see below" if rehearsal.complaints else rehearsal.outcome,
+        " > ".join(rehearsal.answered_by) or "-",
         f"{rehearsal.cloud_characters} ch",
         f"{rehearsal.box_characters} ch",
         str(len(heard.finishes)),
-        "-" if silence is None else f"{silence:.0f} ms" + ("*" if rehearsal.fault.silent else ""),
-        reason or "-",
-        "WRONG" if rehearsal.complaints else "ok",
+        "-" if silence is None else f"{silence:.0f} ms{waited}",
+        rehearsal.reason or "-",
+        _breakers(rehearsal.standings),
+        WRONG if rehearsal.complaints else FINE,
     )
+
+
+def _breakers(standings: Sequence[Standing]) -> str:
+    """One word where all of those that changed are alike."""
+    touched = [standing for standing in standings if not standing.untouched]
+    words = list(dict.fromkeys(map(str, touched)))
+    if len(words) < 2:
+        return words[0] if words else "-"
+    return ", ".join(f"{standing.cloud} {standing}" for standing in touched)
+
+
+def _complaints(report: Report) -> Iterator[str]:
+    for one in report.rehearsals:
+        if one.complaints:
+            asked = "streamed" if one.stream else "whole"
+            yield f"{WRONG}: {one.fault.name}, {one.heard.api}, {asked}: {'; '.join(one.complaints)}."
+            yield f"        It should have been {one.outcome}."
+
+
+def _flooded(one: Flooded) -> Iterator[str]:
+    what = "requests at once" if one.name == "flood" else "connections with a request at once"
+    parts = [f"{one.by_cloud} answered by a cloud", f"{one.by_box} by the box"]
+    parts += [f"{count} told to come back ({status})" for status, count in one.refused.items()]
+    if one.idle:
+        parts.append(f"{one.idle} idle connections gave way")
+    yield f"{one.name}, {one.api}: {one.sent} {what}, in {one.seconds:.1f} s: {', '.join(parts)}."
+    yield f"        The next request was answered by {one.after} in {one.after_ms:.0f} ms.  {_judged(one.complaints)}"
+
+
+def _counting(counting: Counting) -> Iterator[str]:
+    yield (
+        f"count-tokens, anthropic: {_count(counting.well)}; when the cloud fails: {_count(counting.unwell)}."
+        f"  {_judged(counting.complaints)}"
+    )
+
+
+def _count(count: Count) -> str:
+    return f"{count.tokens} tokens {'guessed' if count.guessed else 'counted'} by {count.by}"
+
+
+def _judged(complaints: Sequence[str]) -> str:
+    return f"{WRONG}: {'; '.join(complaints)}" if complaints else FINE
 
 
 def _notes(report: Report) -> list[str]:
     notes = []
     if report.made_up:
         notes.append("No cloud is configured; one was made up for the rehearsal.")
-    if any(rehearsal.fault.silent for rehearsal in report.rehearsals):
-        first, stall, total = report.waits
+    if any(rehearsal.fault.waited_out for rehearsal in report.rehearsals):
+        connect, first, stall, total = report.waits
         notes.append(
-            f"* The limits for silence are shortened in a rehearsal: first content {_seconds(first)}, "
-            f"in mid-answer {_seconds(stall)}, whole answers {_seconds(total)}."
+            f"* The limits for silence are shortened in a rehearsal: connection {_seconds(connect)}, first content "
+            f"{_seconds(first)}, in mid-answer {_seconds(stall)}, whole answers {_seconds(total)}."
         )
     return notes
 
@@ -130,34 +217,44 @@ def _seconds(wait: float | str) -> str:
 
 
 def _summary(report: Report) -> str:
-    count = len(report.rehearsals)
-    wrong = [rehearsal for rehearsal in report.rehearsals if rehearsal.complaints]
     who = f"{report.model} in place of {', '.join(report.clouds)}"
-    if wrong:
-        names = ", ".join(dict.fromkeys(rehearsal.fault.name for rehearsal in wrong))
-        return f"{len(wrong)} of {count} answers were not what an application should see ({names}); {who}."
-    streams = [one for one in report.rehearsals if one.stream and not one.fault.silent]
+    answers = len(report.rehearsals)
+    crowds = len(report.floods) + (report.counting is not None)
+    count = " and ".join(
+        [*([_counted(answers, "answer")] if answers else []), *([_counted(crowds, "trial")] if crowds else [])]
+    )
+    if report.wrong:
+        names = ", ".join(dict.fromkeys(report.wrong))
+        return f"{len(report.wrong)} of {count or 'nothing'} not as promised ({names}); {who}."
+    streams = [one for one in report.rehearsals if one.stream and not one.fault.waited_out]
     quick = [one.silence_ms for one in streams if one.silence_ms is not None]
     longest = f"; longest silence in a stream {max(quick):.0f} ms, where nothing had to be waited out" if quick else ""
-    return f"All {count} answers were what an application should see{longest}; {who}."
+    if not count:
+        return f"There was nothing to rehearse with this configuration; {who}."
+    return f"All {count} were as promised{longest}; {who}."
 
 
-def listing(faults: Iterable[CloudFault], *, as_json: bool) -> str:
-    """The drills there are."""
-    faults = list(faults)
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def listing(drills: Mapping[str, CloudFault | str], *, as_json: bool) -> str:
+    """The drills there are; one that is no fault of one cloud says what it is."""
     if as_json:
-        found = [
-            {
-                "name": fault.name,
-                "says": fault.says,
-                "streamed": OUTCOMES[fault.streamed],
-                "whole": OUTCOMES[fault.whole],
-            }
-            for fault in faults
-        ]
-        return json.dumps(found, ensure_ascii=False, indent=2)
+        return json.dumps([_listed(name, drill) for name, drill in drills.items()], ensure_ascii=False, indent=2)
     head = ("drill", "what the cloud does", "what a streaming application should see")
-    return "\n".join(_aligned([head, *((fault.name, fault.says, OUTCOMES[fault.streamed]) for fault in faults)]))
+    rows = [(name, *_said(drill)) for name, drill in drills.items()]
+    return "\n".join(_aligned([head, *rows]))
+
+
+def _said(drill: CloudFault | str) -> tuple[str, str]:
+    return (drill, "-") if isinstance(drill, str) else (drill.says, OUTCOMES[drill.streamed])
+
+
+def _listed(name: str, drill: CloudFault | str) -> dict[str, str | None]:
+    if isinstance(drill, str):
+        return {"name": name, "says": drill, "streamed": None, "whole": None}
+    return {"name": name, "says": drill.says, "streamed": OUTCOMES[drill.streamed], "whole": OUTCOMES[drill.whole]}
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -138,7 +138,7 @@ def test_bad_answers_in_a_row_open_the_model_and_not_the_upstream():
 
 def test_without_leave_nobody_is_asked():
     breakers, cloud = Ear(), Cloud()
-    breakers.lose("route")
+    breakers.lose("route", 0.0)
     assert asked(cloud, breakers) == (None, [])
     assert cloud.requests == []
 

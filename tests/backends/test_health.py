@@ -70,11 +70,12 @@ def test_two_are_probed_each_in_its_own_time():
         assert all(24 <= later - sooner <= 31 for sooner, later in pairwise(times))
 
 
-def test_who_is_well_again_is_forgotten():
+def test_who_is_well_again_and_set_aside_anew_waits_for_its_turn():
     plan = Plan()
     assert turns(plan, [0.0]) == [0.0]
     assert turns(plan, [1.0], aside=()) == []
-    assert turns(plan, [2.0]) == [2.0]  # another outage
+    assert turns(plan, [2.0]) == []  # another outage, and one probe in an interval
+    assert turns(plan, [40.0]) == [40.0]
 
 
 def test_nobody_aside_nobody_due():
@@ -158,7 +159,7 @@ def test_who_said_when_to_come_back_is_not_asked():
 
 def test_who_is_offline_is_not_asked():
     one = patient(Cloud())
-    one.breakers.lose("route")
+    one.breakers.lose("route", 0.0)
     assert probed(one, times=range(100)) == []
 
 
@@ -302,7 +303,7 @@ def test_a_reload_comes_true_at_the_next_look():
 def test_without_leave_there_is_nothing_to_report():
     one = keeping(Knowing())
     one.breakers.state = lambda now, model=None: "closed"  # it changed its mind in between
-    one.breakers.lose("route")
+    one.breakers.lose("route", 0.0)
     assert looked(Canaries(), (0.0, [one])) == {}
 
 

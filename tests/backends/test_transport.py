@@ -211,10 +211,12 @@ def test_a_proxy_that_wants_a_password_gets_it(authority):
     assert {base64.b64decode(one.removeprefix("Basic ")) for one in proxy.authorizations} == {b"me:secret"}
 
 
-@pytest.mark.parametrize("status", [403, 407, 502])
-def test_a_proxy_that_refuses_leaves_the_cloud_unreachable(authority, status):
+@pytest.mark.parametrize(("status", "fault"), [(403, Fault.UNREACHABLE), (407, Fault.CONFIG), (502, Fault.UNREACHABLE)])
+def test_a_proxy_that_refuses_leaves_the_cloud_unreachable_and_wrong_credentials_are_to_be_mended(
+    authority, status, fault
+):
     found, targets, _ = through(Proxy(refuses=status), tls=identity(authority), proxied="http://me:secret@127.0.0.1:{}")
-    assert [(error.fault, "secret" in str(error)) for _, error in found] == [(Fault.UNREACHABLE, False)] * 2
+    assert [(error.fault, "secret" in str(error)) for _, error in found] == [(fault, False)] * 2
     assert targets == []
 
 

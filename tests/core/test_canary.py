@@ -194,7 +194,7 @@ def test_who_comes_back_into_use_is_asked_at_once_but_never_twice_within_the_int
 
 def test_who_is_offline_is_not_asked():
     breakers = used()
-    breakers.lose("route")
+    breakers.lose("route", 0.0)
     assert turns(breakers, range(1000)) == []
 
 

@@ -114,7 +114,7 @@ def test_the_box_is_not_asked_again():
 def test_without_a_way_to_it_a_cloud_is_not_asked_again():
     breakers = Breakers()
     relay = begin(CLAUDE, BOX, claude=breakers)
-    breakers.lose("route")
+    breakers.lose("route", 0.0)
     actions = relay.fail(broke(Fault.UNREACHABLE, status=502), 1.0)
     assert (pauses(actions), called(actions)) == ([], ["local"])
 
@@ -123,3 +123,28 @@ def test_a_failure_that_was_long_in_coming_is_as_good_as_silence():
     relay = begin(CLAUDE, BOX)
     actions = relay.fail(broke(Fault.SERVER, status=504), 5.5)
     assert (pauses(actions), called(actions)) == ([], ["local"])
+
+
+# ----------------------------------------------------------------------------------------- the way to it is lost
+
+
+def test_who_is_under_way_when_the_way_is_lost_gets_two_seconds_more():
+    breakers = Breakers()
+    relay = begin(CLAUDE, BOX, claude=breakers)
+    relay.receive([START, A], 3.0)
+    assert relay.deadline == 23.0
+    breakers.lose("route", 4.0)
+    assert relay.deadline == 6.0
+    assert relay.expire(6.0)[0].error.message == "This box is offline: it has no route to the cloud's address."
+    assert relay.leg == BOX
+    assert relay.deadline > 500.0
+
+
+def test_a_way_that_is_back_at_once_changes_nothing():
+    breakers = Breakers()
+    relay = begin(CLAUDE, BOX, claude=breakers)
+    breakers.lose("route", 4.0)
+    breakers.lose("name", 5.0)
+    assert relay.deadline == 6.0
+    breakers.find(5.5)
+    assert relay.deadline == 12.0

@@ -284,7 +284,7 @@ def test_the_longer_of_two_waits_is_the_one_that_counts():
 def test_reset_closes_all():
     breakers = silenced()
     fails(breakers, 0.0, "haiku", Fault.UNREACHABLE)
-    breakers.lose("route")
+    breakers.lose("route", 0.0)
     breakers.reset()
     assert (breakers.state(0.0), breakers.failures, breakers.last, breakers.aside(0.0)) == ("closed", 0, None, {})
 
@@ -371,7 +371,7 @@ def test_an_unknown_model_is_no_reason_to_probe():
 @pytest.mark.parametrize(("missing", "said"), [("route", "no route"), ("name", "name")])
 def test_offline_nobody_is_let_through_and_nobody_probes(missing, said):
     breakers = down()
-    breakers.lose(missing)
+    breakers.lose(missing, 0.0)
     assert (breakers.state(0.0), breakers.state(0.0, "sonnet"), breakers.offline) == ("offline", "offline", missing)
     assert (breakers.admits(50.0), breakers.begin(50.0, "sonnet"), breakers.wants_probe(0.0)) == (False, None, False)
     assert (breakers.last.fault, breakers.reopens_in(0.0)) == (Fault.UNREACHABLE, None)
@@ -381,7 +381,7 @@ def test_offline_nobody_is_let_through_and_nobody_probes(missing, said):
 def test_online_again_a_trial_goes_at_once():
     breakers = Breakers()
     succeeds(breakers, 0.0, "sonnet")
-    breakers.lose("route")
+    breakers.lose("route", 0.0)
     breakers.find(100.0)
     assert breakers.state(100.0) == "half-open"
     succeeds(breakers, 100.0, "sonnet")
@@ -391,7 +391,7 @@ def test_online_again_a_trial_goes_at_once():
 
 def test_online_again_what_had_opened_before_is_tried_at_once_too():
     breakers = silenced(cooldown=300.0)
-    breakers.lose("route")
+    breakers.lose("route", 0.0)
     breakers.find(50.0)
     assert (breakers.state(50.0, "sonnet"), breakers.begin(50.0, "sonnet").trial) == ("half-open", True)
 
@@ -399,7 +399,7 @@ def test_online_again_what_had_opened_before_is_tried_at_once_too():
 def test_online_again_a_wrong_key_is_still_wrong():
     breakers = Breakers()
     fails(breakers, 0.0, "sonnet", Fault.CONFIG, status=401)
-    breakers.lose("route")
+    breakers.lose("route", 0.0)
     breakers.find(50.0)
     assert breakers.reopens_in(50.0) == 850.0
 
@@ -407,7 +407,7 @@ def test_online_again_a_wrong_key_is_still_wrong():
 def test_online_again_models_that_were_well_need_no_trial_of_their_own():
     breakers = Breakers()
     succeeds(breakers, 0.0, "haiku")
-    breakers.lose("name")
+    breakers.lose("name", 0.0)
     breakers.find(50.0)
     succeeds(breakers, 50.0, "sonnet")
     succeeds(breakers, 50.0, "sonnet")
@@ -417,7 +417,7 @@ def test_online_again_models_that_were_well_need_no_trial_of_their_own():
 def test_a_key_that_is_refused_is_refused_offline_too():
     breakers = Breakers()
     leave = breakers.begin(0.0, "sonnet")
-    breakers.lose("name")
+    breakers.lose("name", 0.0)
     breakers.fail(leave, 0.0, error(Fault.CONFIG, status=401), jitter=MIDDLE)
     assert breakers.alarm == "claude: config"
 
@@ -431,7 +431,7 @@ def test_to_be_found_without_having_been_lost_changes_nothing():
 def test_what_fails_while_offline_is_nobodys_failure():
     breakers = Breakers(failures=1)
     leaves = [breakers.begin(0.0, "sonnet") for _ in range(3)]
-    breakers.lose("route")
+    breakers.lose("route", 0.0)
     for leave, fault in zip(leaves, (Fault.UNREACHABLE, Fault.BROKEN, Fault.SILENT), strict=True):
         breakers.fail(leave, 1.0, error(fault), jitter=MIDDLE)
     assert breakers.failures == 0
@@ -442,7 +442,7 @@ def test_somebody_cares_while_it_is_asked_or_not_well():
     assert not breakers.in_use(0.0)
     breakers.begin(0.0, "sonnet")
     assert (breakers.in_use(3600.0), breakers.in_use(3601.0)) == (True, False)
-    breakers.lose("route")
+    breakers.lose("route", 0.0)
     assert breakers.in_use(9999.0)
     assert breakers.begin(9999.0, "sonnet") is None
     assert breakers.asked_at == 9999.0  # who is turned away has asked, too
@@ -485,7 +485,7 @@ def test_whatever_happens_no_trial_is_lost_and_no_two_overlap(seed):
             breakers.probed(dice.random() < 0.5, now)
         elif what == "network" and dice.random() < 0.1:
             if breakers.offline is None:
-                breakers.lose("route")
+                breakers.lose("route", 0.0)
             else:
                 breakers.find(now)
         seen.add(breakers.state(now))

@@ -9,8 +9,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from appliance.core.drip import READING
+from appliance.core.quality import Taste
+from appliance.drills.acts import DRIP
 from appliance.drills.cloud import STORY, FailingCloud, Script
-from appliance.drills.faults import FAULTS, HEALTHY, OUTCOMES, CloudFault
+from appliance.drills.faults import FAULTS, FLAWS, HEALTHY, OUTCOMES, CloudFault
 
 pytestmark = pytest.mark.live
 
@@ -33,6 +36,8 @@ async def hear(cloud: FailingCloud, asked: bytes) -> tuple[bytes, str]:
     writer.write(asked)
     heard = b""
     try:
+        async with asyncio.timeout(4 * WAIT):  # this machine may have others to serve
+            heard = await reader.read(65536)
         async with asyncio.timeout(WAIT):
             while data := await reader.read(65536):
                 heard += data
@@ -102,6 +107,10 @@ ENDS = {
     "refused": ("refused", "refused"),
     "black-hole": ("open", "open"),
     "reset": ("reset", "reset"),
+    "stray-close": ("closed", "closed"),
+    "half-headers": ("open", "open"),
+    "drip": ("open", "open"),
+    "cut-headers": ("reset", "reset"),
     "pings": ("open", "open"),
     "role-then-death": ("reset", "reset"),
     "cut-reset": ("reset", "reset"),
@@ -276,6 +285,39 @@ def test_it_fails_after_as_many_pieces_as_it_is_told() -> None:
         )
 
 
+# ------------------------------------------------------------------------------------ bad rather than dead
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("name", "flaw"), [("repetition", "repetition"), ("mangled", "mangled")])
+def test_a_bad_answer_is_complete_and_bad(name: str, flaw: str, stream: bool, path: str) -> None:
+    heard, _, cloud = on_the_wire(FLAWS[name], stream=stream, path=path)
+    said = cloud.exchanges[0].text
+    taste = Taste()
+    complaints = [taste.tell(said), taste.finish(), taste.finish()]
+    assert [complaint.flaw for complaint in complaints if complaint is not None] == [flaw]
+    assert len(said) > 400
+    assert (b"[DONE]" in heard or b"message_stop" in heard) is stream
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_empty_answer_is_complete_and_empty(stream: bool, path: str) -> None:
+    heard, _, cloud = on_the_wire(FAULTS["empty-answer"], stream=stream, path=path)
+    assert cloud.exchanges[0].text == ""
+    assert b'"stop"' in heard or b'"end_turn"' in heard
+    assert b"200 Drill" in heard
+
+
+def test_a_drip_is_neither_silent_nor_of_any_use() -> None:
+    _, end, cloud = on_the_wire(FAULTS["drip"], stream=True, after=1)
+    assert end == "open"
+    assert cloud.exchanges[0].text.startswith(Script().pieces[0])
+    letters = sum(map(len, Script().pieces)) / len(Script().pieces)
+    assert letters / DRIP < READING
+
+
 # ----------------------------------------------------------------------------------------------- the table
 
 
@@ -292,7 +334,7 @@ def test_the_story_has_a_character_of_several_bytes_to_be_cut() -> None:
 def test_names_and_words_are_fit_for_a_command_line() -> None:
     for name, fault in FAULTS.items():
         assert name == fault.name
-        assert name.replace("-", "").isalpha()
+        assert name.replace("-", "").isalnum()
         assert name.islower()
         assert fault.says
         assert {fault.streamed, fault.whole} <= set(OUTCOMES)

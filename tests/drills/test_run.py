@@ -13,9 +13,14 @@ import appliance.drills.run as drill
 from appliance.appliance import Appliance
 from appliance.config import Config, LocalConfig, TimeoutConfig, UpstreamConfig
 from appliance.core.chat import BackendError, Fault
-from appliance.drills.faults import FAULTS
+from appliance.drills import own
+from appliance.drills.doors import DOORS
+from appliance.drills.faults import FAULTS, FLAWS
 from appliance.store.store import Resolved
 from tests.fakes import KEY, ScriptedEngine, ScriptedLocal, configured
+
+ANSWERED = (*FAULTS, *FLAWS, *DOORS)
+"""The drills that are one answer each."""
 
 REAL = UpstreamConfig(
     name="openai",
@@ -33,6 +38,7 @@ OTHER = replace(
     client_key=True,
     models=("claude-*",),
     status_page="http://127.0.0.1:9/status",
+    canary="claude-small",
 )
 
 
@@ -81,7 +87,7 @@ def test_every_drill_is_as_expected(
     report = json.loads(capsys.readouterr().out)
     assert report["as_expected"] is True
     assert [(one["drill"], one["asked"]) for one in report["rehearsals"]] == [
-        (name, asked) for name in FAULTS for asked in ("streamed", "whole")
+        (name, asked) for name in ANSWERED for asked in ("streamed", "whole")
     ]
     cut = next(one for one in report["rehearsals"] if one["drill"] == "cut-reset")
     assert cut["cloud_characters"] > 20
@@ -90,6 +96,11 @@ def test_every_drill_is_as_expected(
     assert 0 <= cut["silence_ms"] < 5000
     assert cut["takeovers"] == [f"openai->local after={cut['cloud_characters']} reason=broken"]
     assert cut["headers"]["x-appliance-served-by"] == "openai"
+    assert cut["answered_by"] == ["openai", "local"]
+    assert cut["reason"] == "broken"
+    assert [(one["state"], one["failures"]) for one in cut["breakers"]] == [("closed", 1)]
+    assert [(one["name"], one["as_expected"]) for one in report["floods"]] == [("flood", True), ("crowd", True)]
+    assert report["counting"] is None
 
 
 @pytest.mark.live
@@ -97,15 +108,19 @@ def test_every_drill_is_as_expected_in_each_wire_there_is(
     config: Config, scripted: type[Scripted], capsys: pytest.CaptureFixture[str]
 ) -> None:
     upstreams = (REAL, OTHER)
-    run(replace(config, upstreams=upstreams), every=True, as_json=True)
+    assert run(replace(config, upstreams=upstreams), every=True, as_json=True) == 0
     report = json.loads(capsys.readouterr().out)
     assert [one for one in report["rehearsals"] if not one["as_expected"]] == []
     assert [(one["drill"], one["api"], one["asked"]) for one in report["rehearsals"]] == [
-        (name, upstream.api, asked) for name in FAULTS for upstream in upstreams for asked in ("streamed", "whole")
+        (name, upstream.api, asked) for name in ANSWERED for upstream in upstreams for asked in ("streamed", "whole")
     ]
     cut = [one for one in report["rehearsals"] if (one["drill"], one["asked"]) == ("cut-reset", "streamed")]
     assert [one["headers"]["x-appliance-served-by"] for one in cut] == [upstream.name for upstream in upstreams]
     assert cut[-1]["finish_reasons"] == ["end_turn"]
+    assert [(one["name"], one["api"], one["complaints"]) for one in report["floods"]] == [
+        (name, upstream.api, []) for name in ("flood", "crowd") for upstream in upstreams
+    ]
+    assert (report["counting"]["well"]["by"], report["counting"]["unwell"]["by"]) == ("claude", "local")
     for seen in scripted.seen:
         assert [upstream.api for upstream in seen.upstreams] == [upstream.api for upstream in upstreams]
 
@@ -142,20 +157,39 @@ def test_no_real_cloud_no_key_and_no_file_of_the_user_is_used(config: Config, sc
         for upstream, real in zip(seen.upstreams, (REAL, OTHER), strict=True):
             assert upstream.base_url not in (REAL.base_url, OTHER.base_url)
             assert (upstream.key, upstream.client_key, upstream.headers) == (None, real.client_key, ())
-            assert (upstream.proxy, upstream.ca, upstream.status_page) == (None, None, None)
+            assert (upstream.proxy, upstream.ca, upstream.status_page, upstream.canary) == (None, None, None, None)
             assert (upstream.name, upstream.api, upstream.models) == (real.name, real.api, real.models)
         assert seen.paths.state != config.paths.state
         assert not seen.paths.state.exists()
 
 
 @pytest.mark.live
-def test_a_callers_own_key_that_is_refused_is_the_callers_affair(
+def test_a_callers_own_key_that_is_refused_is_the_callers_affair_and_so_is_his_money(
     config: Config, scripted: type[Scripted], capsys: pytest.CaptureFixture[str]
 ) -> None:
     theirs = replace(REAL, key=None, client_key=True)
-    assert run(replace(config, upstreams=(theirs,)), "wrong-key") == 0
+    assert run(replace(config, upstreams=(theirs,)), "wrong-key", "forbidden", "payment-required", "rate-limit") == 0
     said = capsys.readouterr().out
-    assert said.count("the caller's own mistake, returned as it is") == 2
+    assert said.count("the caller's own mistake, returned as it is") == 4
+    assert "open" not in said.replace("openai", "")
+
+
+@pytest.mark.live
+def test_where_the_boxs_own_key_is_refused_first_and_then_the_callers_the_caller_hears_it(
+    config: Config, scripted: type[Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = replace(REAL, name="second", key=None, client_key=True)
+    assert run(replace(config, upstreams=(REAL, theirs)), "wrong-key", "server-error") == 0
+    assert capsys.readouterr().out.count("the caller's own mistake, returned as it is") == 2
+
+
+@pytest.mark.live
+def test_clouds_that_race_and_answers_that_are_watched_are_judged_alike(
+    config: Config, scripted: type[Scripted]
+) -> None:
+    racing = replace(REAL, hedge=True, watch_whole=True)
+    both = replace(config, upstreams=(racing, replace(racing, name="second")))
+    assert run(both, "bad-request", "cut-reset", "server-error", "no-done", "spoofed-name") == 0
 
 
 @pytest.mark.live
@@ -166,9 +200,10 @@ def test_what_is_not_as_expected_is_said_and_is_exit_code_1(
     scripted.local.fails = [(2, broken), (0, broken)]
     assert run(config, "cut-reset") == 1
     said = capsys.readouterr().out
-    assert "The local model failed.; the answer ended 0 times" in said
-    assert "WRONG" in said
-    assert "2 of 2 answers were not what an application should see (cut-reset)" in said
+    assert "NOT ok: cut-reset, openai, streamed: The local model failed.; the answer ended 0 times" in said
+    assert "It should have been begun by the cloud, continued by the box." in said
+    assert sum(line.endswith("NOT ok") for line in said.splitlines()) == 2
+    assert "2 of 2 answers not as promised (cut-reset)" in said
 
 
 @pytest.mark.live
@@ -177,12 +212,12 @@ def test_the_table_can_be_read_and_ends_in_one_line_that_sums_it_up(
 ) -> None:
     assert run(config, "refused", "stall") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == "drill asked what the application saw cloud box ends silence why".split()
+    assert lines[0].split() == "drill asked what the application saw by cloud box ends silence why breaker".split()
     assert lines[1].startswith("refused  streamed  answered by the box")
     assert lines[3].startswith("stall    streamed  begun by the cloud, continued by the box")
     assert all(line.endswith("ok") for line in lines[1:5])
     assert lines[-2].startswith("* The limits for silence are shortened")
-    assert lines[-1].startswith("All 4 answers were what an application should see")
+    assert lines[-1].startswith("All 4 answers were as promised; longest silence in a stream ")
     assert lines[-1].endswith("small in place of openai.")
     assert max(map(len, lines)) < 180
 
@@ -245,16 +280,21 @@ def test_an_unknown_drill_is_exit_code_2_with_a_suggestion(config: Config, capsy
 def test_the_list_names_every_drill(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(config, list_only=True) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == list(FAULTS)
+    assert [line.split()[0] for line in lines[1:]] == list(drill.DRILLS)
+    assert set(drill.DRILLS) == {*FAULTS, *FLAWS, *DOORS, "flood", "crowd", "count-tokens"}
+    assert max(map(len, lines)) < 180
     assert run(config, list_only=True, as_json=True) == 0
     listed: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
-    assert [one["name"] for one in listed] == list(FAULTS)
+    assert [one["name"] for one in listed] == list(drill.DRILLS)
+    assert all(one["says"] for one in listed)
 
 
 def test_without_a_name_it_is_a_handful() -> None:
-    assert tuple(fault.name for fault in drill.chosen(())) == drill.HANDFUL
+    assert drill.chosen(()) == drill.HANDFUL
     assert 4 < len(drill.HANDFUL) < 10
-    assert {fault.streamed for fault in drill.chosen(())} >= {"box", "continued", "caller"}
+    assert {FAULTS[name].streamed for name in drill.HANDFUL} >= {"box", "continued", "caller"}
+    assert drill.chosen((), every=True) == tuple(drill.DRILLS)
+    assert drill.chosen(("flood", "cut-reset")) == ("flood", "cut-reset")
 
 
 @pytest.mark.parametrize(
@@ -272,24 +312,25 @@ def test_without_a_name_it_is_a_handful() -> None:
 def test_the_model_asked_for_is_one_that_the_first_cloud_wants(
     models: tuple[str, ...], aliases: tuple[tuple[str, str], ...], asked: str | None
 ) -> None:
-    assert drill.asked_model([replace(REAL, models=models, aliases=aliases)]) == asked
+    assert own.asked_model([replace(REAL, models=models, aliases=aliases)]) == asked
 
 
 def test_each_wire_is_asked_for_a_model_of_its_own() -> None:
-    upstreams, asked = drill.asked_models([REAL, OTHER])
+    upstreams, asked = own.asked_models([REAL, OTHER])
     assert upstreams == (REAL, OTHER)
     assert asked == {"openai": "gpt-drill", "anthropic": "claude-drill"}
 
 
 def test_clouds_whose_patterns_cannot_be_guessed_take_every_model() -> None:
-    upstreams, asked = drill.asked_models([REAL, replace(OTHER, models=("[ab]",))])
+    upstreams, asked = own.asked_models([REAL, replace(OTHER, models=("[ab]",))])
     assert asked == {"openai": "gpt-drill", "anthropic": "drill"}
     assert [upstream.models for upstream in upstreams] == [("gpt-*",), ("*",)]
 
 
 def test_limits_are_only_ever_shortened() -> None:
-    usual = drill.shorter(TimeoutConfig(), tok_s=48.0)
+    usual = own.shorter(TimeoutConfig(), tok_s=48.0)
     assert (usual.first_content, usual.stall, usual.total) == (1.0, 1.0, 4.0)
+    assert usual.connect == 0.5
     tight = TimeoutConfig(connect=0.1, first_content=0.2, stall=0.3, total=0.4)
-    assert drill.shorter(tight, tok_s=48.0) == tight
-    assert drill.shorter(TimeoutConfig(), tok_s=0.01).total == drill.LONGEST_WAIT
+    assert own.shorter(tight, tok_s=48.0) == tight
+    assert own.shorter(TimeoutConfig(), tok_s=0.01).total == own.LONGEST_WAIT

@@ -10,8 +10,8 @@ import pytest
 
 from appliance.drills.application import Heard
 from appliance.drills.cloud import Asked, Exchange, Script
-from appliance.drills.faults import FAULTS, HEALTHY
-from appliance.drills.verdict import judge
+from appliance.drills.faults import FAULTS, FLAWS, HEALTHY
+from appliance.drills.verdict import Standing, judge, judge_refusal, judge_standing, said_by
 
 ID = {"x-appliance-request-id": "r"}
 CONTINUED = Heard(
@@ -35,9 +35,12 @@ CLOUD = replace(BOX, headers={**ID, "x-appliance-served-by": "cloud"}, text="The
 OWN = Heard(status=400, headers=ID, body=b'{"error": {}}', errors=("no",))
 
 
-def exchange(text: str = "The keeper", sent: bytes = b"", *, path: str = "/v1/chat/completions") -> Exchange:
+def exchange(
+    text: str = "The keeper", sent: bytes = b"", *, path: str = "/v1/chat/completions", goes_on: bool = False
+) -> Exchange:
+    body = b'{"messages":[{"role":"user"},{"role":"assistant"}]}' if goes_on else b'{"messages":[{"role":"user"}]}'
     found = Exchange(
-        Asked(method="POST", path=path, headers=(), body=b""),
+        Asked(method="POST", path=path, headers=(), body=body),
         Script(),
         asyncio.StreamReader.__new__(asyncio.StreamReader),
         asyncio.StreamWriter.__new__(_Nowhere),
@@ -163,7 +166,7 @@ def test_a_reason_is_the_one_of_the_wire_in_which_the_cloud_failed() -> None:
     assert judge(FAULTS["error-event"], heard, [exchange()], stream=True) == (
         "the takeover is announced as 'cloud->local after=10 reason=busy'",
     )
-    both = [exchange("The "), exchange("keeper", path="/v1/messages")]
+    both = [exchange("The "), exchange("keeper", path="/v1/messages", goes_on=True)]
     assert judge(FAULTS["error-event"], heard, both, stream=True) == ()
     whole = replace(BOX, headers={**BOX.headers, "x-appliance-fallback": "server"}, dones=0)
     assert judge(FAULTS["error-event"], whole, [exchange(""), exchange("", path="/v1/messages")], stream=False) == (
@@ -171,8 +174,96 @@ def test_a_reason_is_the_one_of_the_wire_in_which_the_cloud_failed() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (exchange("keeper", goes_on=True), "The keeper"),
+        (exchange("The ", goes_on=True), "The The "),  # it was asked to, whatever it made of it
+        (exchange("The keeper"), "The keeper"),  # asked from the start, it says the same again and more
+        (exchange("The "), "The "),
+        (exchange("Th"), "The "),
+        (exchange("A keeper"), "The "),
+        (exchange(""), "The "),
+    ],
+)
+def test_what_two_clouds_said_together(second: Exchange, said: str) -> None:
+    assert said_by([exchange("The "), second]) == said
+    assert said_by([exchange(""), exchange("The "), second]) == said
+
+
 def test_the_callers_own_mistake_is_told_in_the_callers_words_where_the_cloud_has_others() -> None:
     theirs = [exchange("", b"something else", path="/v1/messages")]
     assert judge(FAULTS["bad-request"], OWN, theirs, stream=True) == ()
     silent = replace(OWN, errors=())
     assert judge(FAULTS["bad-request"], silent, theirs, stream=True) == ("the caller was not told what is wrong",)
+
+
+# ------------------------------------------------------------------------------------------------- the breakers
+
+UNTOUCHED = Standing(cloud="cloud")
+COUNTED = Standing(cloud="cloud", failures=1)
+OPEN = Standing(cloud="cloud", state="open", reopens_in=899.6)
+OFFLINE = Standing(cloud="cloud", state="offline")
+
+
+def test_what_a_breaker_did_is_one_word() -> None:
+    assert [str(one) for one in (UNTOUCHED, COUNTED, OPEN, OFFLINE)] == ["-", "counted", "open 900 s", "offline"]
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "complaint"),
+    [
+        ("bad-request", UNTOUCHED, COUNTED, "the breaker of cloud counted it"),
+        ("too-long", UNTOUCHED, COUNTED, "the breaker of cloud counted it"),
+        ("no-done", UNTOUCHED, OPEN, "the breaker of cloud counted it"),
+        ("repetition", COUNTED, UNTOUCHED, "no breaker counted it"),
+        ("cut-reset", COUNTED, UNTOUCHED, "no breaker counted it"),
+        ("server-error", OFFLINE, UNTOUCHED, "no breaker counted it"),
+        ("rate-limit", OPEN, UNTOUCHED, "no breaker counted it"),
+        ("wrong-key", OPEN, UNTOUCHED, "no breaker counted it"),
+        ("wrong-key", OPEN, COUNTED, "no breaker opened at once"),
+    ],
+)
+def test_breakers_count_what_they_should_and_nothing_else(
+    name: str, right: Standing, wrong: Standing, complaint: str
+) -> None:
+    fault = {**FAULTS, **FLAWS}[name]
+    others = Standing(cloud="nobody asked")
+    assert judge_standing(fault, [others, right], stream=True, private=False) == ()
+    assert judge_standing(fault, [others, wrong], stream=True, private=False) == (complaint,)
+
+
+@pytest.mark.parametrize(("name", "holds"), [("quota", True), ("rate-limit", True), ("server-error", False)])
+def test_a_callers_own_money_need_not_be_counted(name: str, holds: bool) -> None:
+    assert (judge_standing(FAULTS[name], [UNTOUCHED], stream=True, private=True) == ()) is holds
+
+
+# ------------------------------------------------------------------------------------------------- refusals
+
+BODIES = {
+    "openai": b'{"error":{"type":"service_unavailable_error","message":"Later.","param":null,"code":null}}',
+    "anthropic": b'{"type":"error","error":{"type":"overloaded_error","message":"Later."}}',
+}
+
+
+@pytest.mark.parametrize(("api", "status"), [("openai", 503), ("openai", 429), ("anthropic", 529), ("anthropic", 503)])
+def test_whoever_is_told_when_to_come_back_in_his_own_words_has_no_complaint(api: str, status: int) -> None:
+    heard = Heard(status=status, api=api, headers={"retry-after": "1"}, body=BODIES[api], errors=("Later.",))
+    assert judge_refusal(heard, api=api) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"status": 500}, "the status is 500"),
+        ({"status": 0, "errors": ("no answer: ReadError",)}, "no answer: ReadError"),
+        ({"headers": {}}, "503 without Retry-After"),
+        ({"headers": {"retry-after": "soon"}}, "503 without Retry-After"),
+        ({"body": b"Service Unavailable"}, "503 not in the words of openai"),
+        ({"body": b'{"error": "Later."}'}, "503 not in the words of openai"),
+        ({"body": BODIES["anthropic"]}, "503 not in the words of openai"),
+    ],
+)
+def test_what_is_wrong_with_a_refusal_is_said(change: dict[str, Any], complaint: str) -> None:
+    heard = Heard(status=503, headers={"retry-after": "1"}, body=BODIES["openai"], errors=("Later.",))
+    assert judge_refusal(replace(heard, **change), api="openai") == (complaint,)

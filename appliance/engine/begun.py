@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from appliance.engine.healing import Cut, cut
-from appliance.engine.job import Part, Words
+from appliance.engine.job import Call, Part, Words
 from appliance.engine.speech import Speech
 
 Tokenize = Callable[[str], list[int]]

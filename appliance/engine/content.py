@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.core.letters import possible
-from appliance.core.pattern import Automaton
+from appliance.core.structure.letters import possible
+from appliance.core.structure.pattern import Automaton
 from appliance.engine.lexicon import Bools, Lexicon, Places
 
 SHORT = 24

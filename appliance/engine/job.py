@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -124,6 +125,8 @@ class Job:
         return None if self.effort is None else True
 
 
+NAME = re.compile(r"[^\s\"\\<>\[\]{}\x00-\x1f\x7f]+")
+"""What a tool may be called: in an answer its name stands between marks, or in the quotes of JSON."""
 LARGEST = 1e6
 RANGES: Mapping[str, tuple[float, float]] = {
     "temperature": (0.0, 100.0),
@@ -137,17 +140,15 @@ RANGES: Mapping[str, tuple[float, float]] = {
 
 def parse(frame: Mapping[str, Any], *, vocabulary: int) -> Job:
     """The job in a generate frame, for a model with `vocabulary` tokens. Raises `Refusal`."""
-    messages = frame.get("messages")
-    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise _wrong("messages", "a list of objects")
-    begun = _begun(frame.get("committed"))
-    committed = begun.pop().text if begun and isinstance(begun[-1], Words) else ""
-    opening = begun[0] if begun else Words(committed)
-    prefill = frame.get("prefill") or 0
+    parts = _begun(frame.get("committed"))
+    end = parts.pop() if parts and isinstance(parts[-1], Words) else None
+    committed = end.text if isinstance(end, Words) else ""
+    opening = parts[0] if parts else Words(committed)
+    prefill = _said(frame, "prefill", 0)
     letters = len(opening.text) if isinstance(opening, Words) else 0
     if isinstance(prefill, bool) or not isinstance(prefill, int) or not 0 <= prefill <= letters:
         raise _wrong("prefill", "a number of letters of 'committed'")
-    stop = frame.get("stop") or []
+    stop = _said(frame, "stop", [])
     if not isinstance(stop, list) or not all(isinstance(one, str) for one in stop):
         raise _wrong("stop", "a list of texts")
     limit = frame.get("max_tokens")
@@ -156,39 +157,59 @@ def parse(frame: Mapping[str, Any], *, vocabulary: int) -> Job:
     effort = frame.get("effort")
     if effort is not None and not isinstance(effort, str):
         raise _wrong("effort", "a word")
-    tools = _tools(frame.get("tools") or [])
-    choice, named = _choice(frame.get("choice") or "auto", tools)
+    tools = _tools(_said(frame, "tools", []))
+    choice, named = _choice(_said(frame, "choice", "auto"), tools)
     return Job(
         id=frame["id"],
-        messages=tuple(_message(message) for message in messages),
+        messages=_messages(frame.get("messages")),
         committed=committed,
-        parts=tuple(begun),
+        parts=tuple(parts),
         prefill=prefill,
         tools=tools,
         choice=choice,
         named=named,
-        parallel=frame.get("parallel") is not False,
+        parallel=_flag(frame, "parallel", True),
         format=_format(frame.get("format")),
         effort=effort,
-        first=bool(frame.get("first", committed or begun)),
+        first=_flag(frame, "first", bool(committed or parts)),
         max_tokens=limit,
         stop=tuple(stop),
-        trim=bool(frame.get("trim")),
-        settings=_settings(frame.get("sampling") or {}, vocabulary),
+        trim=_flag(frame, "trim", False),
+        settings=_settings(_said(frame, "sampling", {}), vocabulary),
     )
 
 
+def _said(frame: Mapping[str, Any], name: str, default: Any) -> Any:
+    value = frame.get(name)
+    return default if value is None else value
+
+
+def _flag(frame: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = _said(frame, name, default)
+    if not isinstance(value, bool):
+        raise _wrong(name, "true or false")
+    return value
+
+
+def _messages(given: Any) -> tuple[Template, ...]:
+    if not isinstance(given, list) or not all(isinstance(message, dict) for message in given):
+        raise _wrong("messages", "a list of objects")
+    for message in given:
+        if not isinstance(message.get("role"), str):
+            raise _wrong("messages", "a list of objects, each with a 'role'")
+        if not all(isinstance(message.get(key) or "", str) for key in ("content", "name", "tool_call_id")):
+            raise _wrong("messages", "a list of objects, in which 'content', 'name' and 'tool_call_id' are text")
+    return tuple(map(_message, given))
+
+
 def _message(message: Template) -> Template:
-    """The message with its calls as `{"id", "name", "arguments"}`, all of them text."""
-    calls = message.get("tool_calls")
-    if calls is None:
-        return message
+    """The message with no calls, or with a list of them as `{"id", "name", "arguments"}`, all of them text."""
+    calls = _said(message, "tool_calls", [])
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise _wrong("messages", "a list of objects, in which 'tool_calls' are lists of objects")
-    flat = [{**call, **function} if isinstance(function := call.get("function"), dict) else call for call in calls]
-    if not all(isinstance(call.get(key), str) for call in flat for key in ("name", "arguments")):
+    if not all(isinstance(call.get(key), str) for call in calls for key in ("name", "arguments")):
         raise _wrong("messages", "a list of objects, in which calls have a 'name' and 'arguments' that are text")
-    kept = [{"id": str(call.get("id") or ""), "name": call["name"], "arguments": call["arguments"]} for call in flat]
+    kept = [{"id": str(call.get("id") or ""), "name": call["name"], "arguments": call["arguments"]} for call in calls]
     rest = {key: value for key, value in message.items() if key != "tool_calls"}
     return {**rest, "tool_calls": kept} if kept else rest
 
@@ -220,9 +241,9 @@ def _tools(given: Any) -> tuple[Tool, ...]:
     for one in given:
         if isinstance(one, str):  # in a count frame of today, tools are texts: whoever counts adds them
             continue
-        if not isinstance(one, dict) or not isinstance(one.get("name"), str) or not one["name"]:
-            raise _wrong("tools", "a list of objects with a name")
-        description, parameters = one.get("description") or "", one.get("parameters") or {}
+        if not isinstance(one, dict) or not isinstance(one.get("name"), str) or not NAME.fullmatch(one["name"]):
+            raise _wrong("tools", "a list of objects, each with a 'name' of letters, digits, '_', '-' and the like")
+        description, parameters = _said(one, "description", ""), _said(one, "parameters", {})
         if not isinstance(description, str) or not isinstance(parameters, dict):
             raise _wrong("tools", "a list of objects, in which descriptions are text and parameters are a schema")
         tools.append(Tool(name=one["name"], description=description, parameters=parameters))
@@ -269,7 +290,9 @@ def _settings(given: Mapping[str, Any], vocabulary: int) -> Settings:
             if isinstance(value, bool) or not isinstance(value, int):
                 raise _wrong(name, "a whole number")
             values[name] = value
-    biases = given.get("logit_bias") or []
+    biases = _said(given, "logit_bias", [])
+    if not isinstance(biases, list):
+        raise _wrong("logit_bias", "pairs of a token id and a number")
     values["logit_bias"] = tuple(_bias(pair, vocabulary) for pair in biases)
     return Settings(**values)
 

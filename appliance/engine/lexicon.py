@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.core.letters import QUOTE, UNDONE, Half, Within, letter
+from appliance.core.structure.letters import QUOTE, UNDONE, Half, Within, letter
 
 Bools = NDArray[np.bool_]
 Places = NDArray[np.int32]

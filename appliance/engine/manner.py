@@ -3,13 +3,13 @@
 Rules:
 
 1. The model's own template tells it, if it can; what it can is found out by trying, once. Templates differ in how they
-   want arguments (as text, or as an object), in how many calls a message may hold, and in whether they keep what is said
-   beside a call. The first form in which nothing gets lost is taken.
-2. Else we tell it in Hermes' manner: the tools in the system message, calls as text of the assistant, their results as
-   messages of the user.
+   want arguments (as text, or as an object), in how many calls a message may hold, and in whether they keep what is
+   said beside a call. The first form in which nothing gets lost is taken.
+2. Else we tell it in Hermes' manner: the tools in the system message, before anything else, as they are the longest
+   that an agent's conversations share; calls as text of the assistant, their results as messages of the user.
 3. Where a template knows no system message, what it says stands in front of the first message of the user; where roles
    must alternate, messages side by side become one.
-4. A conversation without tools, calls and results is given as it is.
+4. A conversation without tools, calls and results is given as it is. Only if the template refuses it is it `mended`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ INSTRUCTION = (
 )
 RESULT = ("<tool_response>\n", "\n</tool_response>")
 
+Argued = Literal["text", "object"]
+Beside = Literal["same", "apart", "nowhere"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
@@ -50,16 +53,18 @@ class Manner:
     in one of its own, or nowhere."""
 
     own: bool
-    arguments: Literal["text", "object"] = "text"
-    beside: Literal["same", "apart", "nowhere"] = "same"
+    arguments: Argued = "text"
+    beside: Beside = "same"
     single: bool = False
     system: bool = True
     alternate: bool = False
 
 
+BESIDE: tuple[Beside, ...] = ("same", "apart", "nowhere")
+ARGUED: tuple[Argued, ...] = ("text", "object")
 OWN = tuple(
-    Manner(own=True, beside=beside, single=single, arguments=arguments)
-    for beside, single, arguments in itertools.product(("same", "apart", "nowhere"), (False, True), ("text", "object"))
+    Manner(own=True, beside=beside, single=single, arguments=argued)
+    for beside, single, argued in itertools.product(BESIDE, (False, True), ARGUED)
 )
 OURS = tuple(
     Manner(own=False, system=system, alternate=alternate)
@@ -104,6 +109,23 @@ def readable(message: Template, manner: Manner) -> Template:
         for call in message["tool_calls"]
     ]
     return {**message, "tool_calls": calls}
+
+
+def mended(messages: Sequence[Template]) -> list[Template]:
+    """The conversation for a template that is strict about whose turn it is: nobody speaks twice, the system only at
+    the beginning, and what a user says behind a tool's result stands in that result."""
+    given: list[Template] = []
+    for message in messages:
+        role = "user" if given and message.get("role") == "system" else message.get("role")
+        last = given[-1] if given else {}
+        before = last.get("role")
+        twice = role == before and not message.get("tool_calls") and not last.get("tool_calls")
+        if (twice and role in ("system", "user", "assistant")) or (role == "user" and before == "tool"):
+            said = filter(None, (last.get("content"), message.get("content")))
+            given[-1] = {**last, "content": "\n\n".join(said)}
+        else:
+            given.append({**message, "role": role})
+    return given
 
 
 def declared(tool: Tool) -> Template:
@@ -210,10 +232,10 @@ def described(shown: Sequence[Template]) -> str:
 
 
 def _with_system(messages: list[Template], text: str) -> list[Template]:
-    """The text stands at the end of the first message of the system."""
+    """The text stands at the beginning of the first message, which is the system's."""
     if messages and messages[0].get("role") == "system":
         said = messages[0].get("content") or ""
-        return [{**messages[0], "content": f"{said}\n\n{text}" if said else text}, *messages[1:]]
+        return [{**messages[0], "content": f"{text}\n\n{said}" if said else text}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
 
 

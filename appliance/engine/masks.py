@@ -18,9 +18,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from appliance.core.acceptor import AFTER, COLON, END, KEY, MOST_WAYS, OBJECT, STRING, State, Way, likely, step
-from appliance.core.grammar import Grammar, StringRule
-from appliance.core.pattern import Automaton, Words
+from appliance.core.structure.acceptor import (
+    AFTER,
+    COLON,
+    END,
+    KEY,
+    MOST_WAYS,
+    OBJECT,
+    STRING,
+    State,
+    Way,
+    likely,
+    step,
+)
+from appliance.core.structure.pattern import Automaton, Words
+from appliance.core.structure.rules import Grammar, StringRule
 from appliance.engine.content import Content
 from appliance.engine.lexicon import Bools, Lexicon, Node, Places
 from appliance.engine.vocabulary import Ids

@@ -29,13 +29,14 @@ from appliance.engine.begun import Begun, Said, write
 from appliance.engine.guarding import Marks, pattern
 from appliance.engine.healing import Cut
 from appliance.engine.job import Job, Refusal, Template, Words
-from appliance.engine.manner import arranged, declared, readable, settle
+from appliance.engine.manner import arranged, declared, mended, readable, settle
 from appliance.engine.pieces import Pieces, Tokenizer, cuts
 from appliance.engine.shortening import FRAMED, Shears, budgets, fewer
 from appliance.engine.speech import HERMES, Speech, speech
-from appliance.engine.templates import CHATML as CHATML
-from appliance.engine.templates import Raised, first_that_renders
+from appliance.engine.templates import CHATML, Raised, first_that_renders
 from appliance.engine.vocabulary import Vocabulary
+
+__all__ = ["CHATML", "Prompt", "Thinking", "Writer"]
 
 Thinking = Literal["off", "free", "open"]
 
@@ -291,8 +292,7 @@ class Writer:
 
     def _render(self, job: Job, messages: Sequence[Template], tools: Sequence[Template]) -> str:
         try:
-            given, shown = arranged(messages, tools, self._manner, self.speech)
-            rendered = self._template.render(given, tools=shown, **_thoughts(job.thinks, job.effort))
+            rendered = self._rendered(job, messages, tools)
         except Raised as error:
             raise Refusal("request", f"The local model's chat template says: {error}", param="messages") from error
         except Exception as error:
@@ -301,6 +301,20 @@ class Writer:
             sentence = f"The local model's chat template cannot render this conversation ({kind})."
             raise Refusal("request", sentence, param="messages") from error
         return rendered + self.speech.closing(rendered[-TAIL:]) if job.thinks is False else rendered
+
+    def _rendered(self, job: Job, messages: Sequence[Template], tools: Sequence[Template]) -> str:
+        given, shown = arranged(messages, tools, self._manner, self.speech)
+        more = _thoughts(job.thinks, job.effort)
+        try:
+            return self._template.render(given, tools=shown, **more)
+        except Raised:
+            other = mended(given)
+            if other == given:
+                raise
+            # If it refuses that as well, what it says is about a conversation that nobody sent.
+            with contextlib.suppress(Raised):
+                return self._template.render(other, tools=shown, **more)
+            raise
 
     def _tail(self, thinks: bool | None) -> str:
         """What the template ends a conversation with."""

@@ -54,8 +54,9 @@ class Thoughts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speech:
-    """One row. `first_only`: `trigger` means a call only where an answer begins. `parallel`: one answer can hold several
-    calls. `close_ends`: the last call's `close` is itself the end of the answer; elsewhere an end token follows it."""
+    """One row. `first_only`: `trigger` means a call only where an answer begins. `parallel`: one answer can hold
+    several calls. `close_ends`: the last call's `close` is itself the end of the answer; elsewhere an end token follows
+    it."""
 
     family: str
     has: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ class Speech:
             return [literal] if literal else []
         longest_first = sorted(self.marks, key=lambda mark: (-len(mark), mark))
         parts = re.split(f"({'|'.join(map(re.escape, longest_first))})", literal)
-        return [self.marks[part] if part in self.marks else part for part in parts if part]
+        return [self.marks.get(part, part) for part in parts if part]
 
     def spell(self, literal: str, tokenize: Callable[[str], list[int]]) -> list[int]:
         """The tokens of a literal."""

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import jinja2
-from jinja2.ext import loopcontrols
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance.engine.job import Template
@@ -24,6 +26,16 @@ CHATML = (
 
 class Raised(Exception):
     """The template itself refused, with its own sentence."""
+
+
+class _Generation(Extension):
+    """Some templates mark what the assistant said, for those who train: it is written like everything else."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +73,9 @@ def first_that_renders(sources: Sequence[str | None], vocabulary: Vocabulary) ->
 
 def compile_template(source: str, vocabulary: Vocabulary) -> Compiled:
     """A chat template as the Hugging Face library would run it, but in a sandbox."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
+    )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = _strftime_now

@@ -5,9 +5,7 @@ import random
 
 import pytest
 
-from appliance.core.acceptor import start
-from appliance.core.closing import shortest
-from appliance.core.schema import SchemaError, grammar
+from appliance.core.structure import SchemaError, grammar, shortest, start
 from tests.core import schemas
 
 ANYTHING = grammar(True)

@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from appliance.core.acceptor import start
-from appliance.core.schema import SchemaError, grammar, grammar_of
+from appliance.core.structure import SchemaError, grammar, grammar_of, start
 
 
 def allows(schema, text):

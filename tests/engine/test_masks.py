@@ -7,9 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from appliance.core.acceptor import start
-from appliance.core.closing import shortest
-from appliance.core.schema import SchemaError, grammar
+from appliance.core.structure import SchemaError, grammar, shortest, start
 from appliance.engine.lexicon import Lexicon
 from appliance.engine.masks import MOST_BLANK, Guide, Masks
 from tests.core import schemas

@@ -19,6 +19,7 @@ from typing import Any
 
 from appliance.core.frames import Decoder, Frame, FrameError
 from appliance.engine.desk import Desk
+from appliance.engine.forms import Forms
 from appliance.engine.job import Settings
 from appliance.engine.load import KV_TYPES, Load, LoadError
 from appliance.engine.loop import Command, Loop
@@ -98,7 +99,7 @@ def serve(first: Frame, inbox: queue.SimpleQueue[Frame], outbox: Outbox) -> None
         ]
     )
     commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-    desk = Desk(writer, commands.put, time.monotonic, outbox.post)
+    desk = Desk(writer, Forms(model.vocabulary, index, model.tokenize), commands.put, time.monotonic, outbox.post)
     threading.Thread(target=desk.run, args=(inbox,), name="prompts", daemon=True).start()
     limit = first.get("queue", 64)
     Loop(model, outbox, commands, index=index, queue_limit=limit, clock=time.monotonic).run()

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
+from appliance.engine.form import Form
 from appliance.engine.healing import Seam
 from appliance.engine.job import Job
 from appliance.engine.prompt import Prompt
 from appliance.engine.sampling import Logits, Sampler
-from appliance.engine.text import Stream
 from appliance.engine.vocabulary import Index, Vocabulary
+from appliance.engine.voice import Piece, Voice
 
-Reason = Literal["stop", "length"]
+Reason = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(slots=True)
@@ -27,25 +30,31 @@ class Times:
 class Drawn:
     """What one step did to an answer."""
 
-    text: str = ""
+    said: list[Piece] = field(default_factory=list)
     reason: Reason | None = None
     rolled_back: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class Answer:
-    """The tokens of one request. The first `sure` of `known` are settled; the rest is a draft to be agreed with."""
+    """The tokens of one request. The first `sure` of `known` are settled; the rest is a draft to be agreed with.
+
+    With a `form` not every token may come, and some come without being drawn.
+    """
 
     job: Job
     prompt: Prompt
     vocabulary: Vocabulary
     sampler: Sampler
     seam: Seam
-    stream: Stream
+    voice: Voice
     limit: int
+    form: Form | None = None
     reused: int = 0
     known: list[int] = field(default_factory=list)
     sure: int = 0
+    opening: Drawn = field(default_factory=Drawn)
+    """What is said before anything is drawn."""
     times: Times = field(default_factory=Times)
 
     @property
@@ -66,6 +75,10 @@ class Answer:
     def full(self) -> bool:
         return self.completion >= self.limit
 
+    def __post_init__(self) -> None:
+        if self.form is not None and self.completion <= self.limit:
+            self._give(self.opening)
+
     def draw(self, logits: Logits) -> Drawn:
         """Draw at each computed place in turn, as long as the draft agrees."""
         drawn = Drawn()
@@ -73,8 +86,7 @@ class Answer:
             token = self._token(row)
             if token in self.vocabulary.ends:
                 # Nothing was owed, so the draft was used up: this is the end of the answer.
-                drawn.text += self.stream.close()
-                drawn.reason = "stop"
+                self._end(drawn, "stop" if self.form is None else self.form.reason)
                 return drawn
             new = self.seam.take(self.vocabulary.pieces[token])
             agrees = self.sure < len(self.known) and self.known[self.sure] == token
@@ -84,26 +96,52 @@ class Answer:
                     del self.known[self.sure :]
                 self.known.append(token)
             self.sure += 1
-            if new:
-                drawn.text += self.stream.feed(new)
-                if self.stream.stopped:
-                    drawn.reason = "stop"
-                    return drawn
-            if self.sure == len(self.known) and self.full:
-                drawn.text += self.stream.close()
-                drawn.reason = "length"
-                return drawn
-            if not agrees:
+            self._say(token, new, drawn)
+            if drawn.reason is None and self.sure == len(self.known):
+                self._give(drawn)
+            if drawn.reason is not None or not agrees:
                 return drawn
         return drawn
 
+    def _say(self, token: int, new: bytes, drawn: Drawn) -> None:
+        if self.form is None:
+            if new:
+                drawn.said += self.voice.hear(new)
+        else:
+            drawn.said += self.voice.tell(self.form.take(token, self.vocabulary.pieces[token], new))
+        if self.voice.stop is not None:
+            drawn.reason = "stop"
+
+    def _give(self, drawn: Drawn) -> None:
+        """What has to come now comes; then there may be no room for more."""
+        form = self.form
+        while form is not None and not self.seam.owed and not self.full and (given := form.given):
+            for token in given:
+                self.known.append(token)
+                self.sure += 1
+                self._say(token, self.vocabulary.pieces[token], drawn)
+        if form is not None and form.over:
+            self._end(drawn, form.reason)
+        elif self.full:
+            self._end(drawn, "length")
+
+    def _end(self, drawn: Drawn, reason: Reason) -> None:
+        if self.form is not None:
+            drawn.said += self.voice.tell(self.form.close())
+        drawn.said += self.voice.close()
+        drawn.reason = reason
+
     def _token(self, row: Logits) -> int:
-        allowed = self.seam.allowed()
-        if allowed is not None and not len(allowed):
+        owed = self.seam.allowed()
+        if owed is not None and not len(owed):
             # No token of this vocabulary says these letters. The client has them: the model goes on without.
             self.seam.owed = b""
-            allowed = None
-        return self.sampler.draw(row, allowed)
+            owed = None
+        formed = self.form.allowed() if self.form is not None else None
+        if owed is None or formed is None:
+            return self.sampler.draw(row, formed if owed is None else owed)
+        both = np.intersect1d(owed, formed)
+        return self.sampler.draw(row, both if len(both) else owed)
 
 
 def answer(
@@ -114,9 +152,10 @@ def answer(
     index: Index,
     sampler: Sampler,
     context: int,
+    form: Form | None = None,
     drafts: bool = True,
 ) -> Answer:
-    """The answer to `job`, before anything of it is computed.
+    """The answer to `job`, before anything of it is computed. `form` has gone through what is written of it.
 
     Without `drafts` the tokens that were given back are drawn one by one, and nothing computed is ever rolled back.
     """
@@ -131,8 +170,9 @@ def answer(
         vocabulary=vocabulary,
         sampler=sampler,
         seam=Seam(index, prompt.cut.owed),
-        stream=Stream(job.stop, job.committed[job.prefill :]),
+        voice=Voice(job.stop, job.heard),
         limit=limit,
+        form=form,
         known=known,
         sure=len(known) - len(draft),
     )

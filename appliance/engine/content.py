@@ -1,12 +1,14 @@
 """Which tokens stay inside a string that a pattern or a length bounds, and which close it where it may end?
 
-Answered for the whole vocabulary at once: the characters of all tokens lie in columns, and the automaton of a pattern
-steps down them. Two states of an automaton that no text of `SHORT` characters tells apart share the answer for short
-tokens; the few long ones are looked at for each.
+Answered for the whole vocabulary at once: the beginnings of tokens are a tree, and the automaton of a pattern steps
+down all of its branches together. States of an automaton that no token tells apart share the answer.
+
+Tokens of more than `SHORT` characters are left out: few are of any use where a string is bounded.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -15,103 +17,153 @@ from numpy.typing import NDArray
 
 from appliance.core.structure.letters import possible
 from appliance.core.structure.pattern import Automaton
-from appliance.engine.lexicon import Bools, Lexicon, Places
+from appliance.core.structure.rules import StringRule
+from appliance.engine.lexicon import SHORT, Bools, Lexicon, Spelled
 
-SHORT = 24
 MOST_AUTOMATA = 16
 MOST_ANSWERS = 128
+MOST_COMPARED = 400_000  # places in the table of an automaton, to find states that are alike
 
 Rows = NDArray[np.intp]
 
 
 class Answer(NamedTuple):
-    """The tokens that stay inside, as a mask over their numbers, and rows of those that close the string."""
+    """The tokens that stay inside, as a mask over their numbers that others share, and rows of those that close."""
 
     content: Bools
     closing: Rows
 
 
+class Table(NamedTuple):
+    """An automaton over a vocabulary. The last row of `steps` leads nowhere; `classes` are those of the tree's letters;
+    states that no token tells apart have the same number in `alike`."""
+
+    bounds: NDArray[np.int64]
+    steps: NDArray[np.int32]
+    classes: NDArray[np.int32]
+    ends: Bools
+    alike: NDArray[np.intp]
+
+
 class Content:
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
-        self._spelled = spelled = lexicon.spelled
-        self._rows = np.arange(len(spelled.places))
-        self._long = int(np.searchsorted(-spelled.counts, -SHORT, side="left"))
-        self._stays = spelled.tails < 0
-        self._closing = np.flatnonzero(~self._stays)
-        self._halves = dict(spelled.halves)
-        self._half_rows = np.array([*self._halves], dtype=np.intp)
-        self._tables: OrderedDict[Automaton, tuple[NDArray[np.int32], NDArray[np.int32], Bools]] = OrderedDict()
+        spelled = lexicon.spelled(lexicon.root)
+        assert spelled, "the root is spelled from the beginning"
+        self.spelled: Spelled = spelled
+        self._tables: OrderedDict[Automaton, Table] = OrderedDict()
         self._answers: OrderedDict[tuple[Automaton, int], Answer] = OrderedDict()
+        self._lengths: dict[int, Bools] = {}
 
-    def ids(self, rows: Rows) -> Places:
-        return self._lexicon.ids[self._spelled.places[rows]]
+    def by_length(self, count: int, least: int, most: int | None) -> Answer:
+        """Where a string has `count` characters of at least `least` and at most `most`."""
+        left = SHORT if most is None else min(most - count, SHORT)
+        content = self._lengths.get(left)
+        if content is None:
+            content = self._lengths[left] = self._mask(_short(self.spelled, left))
+        return Answer(content, _closing(self.spelled, least - count, left))
 
-    def following(self, rows: Rows, tails: Bools) -> Rows:
-        """Those of these rows whose tail may follow the string."""
-        return rows[tails[self._spelled.tails[rows]]]
-
-    def by_length(self, count: int, least: int, most: int | None) -> tuple[Rows, Rows]:
-        """Rows that do not stay inside although content may, because they are too long; rows that may close."""
-        counts = self._spelled.counts
-        closing = self._closing[counts[self._closing] + count >= least]
-        if most is None:
-            return self._rows[:0], closing
-        left = most - count
-        closing = closing[counts[closing] <= left]
-        too_long = self._rows[: int(np.searchsorted(-counts, -left, side="left"))]
-        halves = self._half_rows[counts[self._half_rows] == left]
-        return np.concatenate((too_long, halves)), closing
-
-    def by_pattern(self, texts: Automaton, at: int) -> tuple[Bools, Rows, Rows]:
-        """The mask of short tokens that stay inside, which others share; long rows that stay; rows that may close."""
-        key = (texts, texts.alike(SHORT + 1)[at])
+    def by_pattern(self, texts: Automaton, at: int) -> Answer:
+        table = self._table(texts)
+        key = (texts, int(table.alike[at]))
         answer = self._answers.get(key)
         if answer is None:
-            inside, closing = self._run(texts, at, self._rows[self._long :])
-            content = np.zeros(self._lexicon.size, dtype=np.bool_)
-            content[self.ids(inside)] = True
-            content.setflags(write=False)
-            answer = self._answers[key] = Answer(content, closing)
+            answer = self._answers[key] = self.hastily(texts, at, SHORT)
             if len(self._answers) > MOST_ANSWERS:
                 self._answers.popitem(last=False)
         self._answers.move_to_end(key)
-        inside, closing = self._run(texts, at, self._rows[: self._long])
-        return answer.content, inside, np.concatenate((answer.closing, closing))
+        return answer
 
-    def _run(self, texts: Automaton, at: int, rows: Rows) -> tuple[Rows, Rows]:
-        """The rows that stay inside, and those that may close, when their characters follow in this state."""
-        spelled = self._spelled
-        table, classes, ends = self._table(texts)
-        states = np.full(len(self._rows), at, dtype=np.int32)
-        alive = rows
-        first = int(rows[0]) if len(rows) else 0
-        for column in spelled.columns:
-            alive = alive[: np.searchsorted(alive, len(column))]
-            if not len(alive):
-                break
-            following = table[states[alive], classes[column[alive]]]
-            states[alive] = following
-            alive = alive[following >= 0]
-        good = rows[states[rows] >= 0]
-        inside = good[self._stays[good]]
-        closing = good[~self._stays[good]]
-        bad = [
-            row
-            for row in self._half_rows[np.isin(self._half_rows, inside)].tolist()
-            if row >= first and not any(texts.some(int(states[row]), *span) for span in possible(self._halves[row]))
-        ]
-        return np.setdiff1d(inside, bad) if bad else inside, closing[ends[states[closing]]]
+    def knows(self, texts: Automaton, at: int) -> bool:
+        """Is that answered already?"""
+        return texts in self._tables and (texts, int(self._tables[texts].alike[at])) in self._answers
 
-    def _table(self, texts: Automaton) -> tuple[NDArray[np.int32], NDArray[np.int32], Bools]:
-        """The automaton's table with a last row that leads nowhere, the class of each letter, and where texts end."""
+    def hastily(self, texts: Automaton, at: int, deep: int = 2) -> Answer:
+        """As `by_pattern`, for tokens of one character or two, which is enough to go on."""
+        table = self._table(texts)
+        inside, closing = _run(self.spelled, texts, table, table.classes, at, deep)
+        return Answer(self._mask(inside), closing)
+
+    def under(self, spelled: Spelled, rule: StringRule, at: int, count: int) -> tuple[Rows, Rows]:
+        """The rows of a node that stay inside, and those that close."""
+        if isinstance(rule.texts, Automaton):
+            table = self._table(rule.texts)
+            classes = _classes(table.bounds, spelled)
+            return _run(spelled, rule.texts, table, classes, at, SHORT)
+        left = SHORT if rule.most is None else min(rule.most - count, SHORT)
+        return _short(spelled, left), _closing(spelled, rule.least - count, left)
+
+    def _mask(self, rows: Rows) -> Bools:
+        mask = np.zeros(self._lexicon.size, dtype=np.bool_)
+        mask[self._lexicon.ids[self.spelled.places[rows]]] = True
+        mask.setflags(write=False)
+        return mask
+
+    def _table(self, texts: Automaton) -> Table:
         found = self._tables.get(texts)
         if found is None:
-            table = np.array([*texts.table, [-1] * len(texts.bounds)], dtype=np.int32)
-            classes = np.searchsorted(np.array(texts.bounds), self._spelled.alphabet, side="right") - 1
+            steps = np.array([*texts.table, [-1] * len(texts.bounds)], dtype=np.int32)
+            bounds = np.array(texts.bounds)
             ends = np.array([*(label > 0 for label in texts.labels), False])
-            found = self._tables[texts] = (table, classes.astype(np.int32), ends)
+            found = Table(bounds, steps, _classes(bounds, self.spelled), ends, _alike(steps, ends))
+            self._tables[texts] = found
             if len(self._tables) > MOST_AUTOMATA:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(texts)
         return found
+
+
+def _classes(bounds: NDArray[np.int64], spelled: Spelled) -> NDArray[np.int32]:
+    classes = np.searchsorted(bounds, spelled.alphabet, side="right") - 1
+    return classes.astype(np.int32)[spelled.letters]
+
+
+def _short(spelled: Spelled, left: int) -> Rows:
+    return np.flatnonzero(spelled.stays & (spelled.counts + spelled.half <= left))
+
+
+def _closing(spelled: Spelled, least: int, left: int) -> Rows:
+    return np.flatnonzero(~spelled.stays & (spelled.counts >= least) & (spelled.counts <= left))
+
+
+def _run(
+    spelled: Spelled, texts: Automaton, table: Table, classes: NDArray[np.int32], at: int, deep: int
+) -> tuple[Rows, Rows]:
+    """The rows that stay inside and those that may close, of at most so many characters."""
+    states = np.full(spelled.levels[-1], -1, dtype=np.int32)
+    states[0] = at
+    for first, last in itertools.pairwise(spelled.levels[: deep + 1]):
+        following = table.steps[states[spelled.parents[first:last]], classes[first:last]]
+        states[first:last] = following
+        if not (following >= 0).any():
+            break
+    reached = states[spelled.nodes]
+    good = np.flatnonzero(reached >= 0)
+    stays = spelled.stays[good]
+    inside, closing = good[stays], good[~stays]
+    bad = [
+        row
+        for row in inside[spelled.half[inside]].tolist()
+        if not any(texts.some(int(reached[row]), *span) for span in possible(spelled.halves[row]))
+    ]
+    inside = np.setdiff1d(inside, bad) if bad else inside
+    return inside, closing[table.ends[reached[closing]]]
+
+
+def _alike(steps: NDArray[np.int32], ends: Bools) -> NDArray[np.intp]:
+    """A number for each state, the same for states that no text of so many characters as a token has tells apart. The
+    state that leads nowhere is the last, and so it is found under -1."""
+    if steps.size > MOST_COMPARED:
+        return np.arange(len(steps))
+    signs = np.random.default_rng(0).integers(1 << 62, size=(1 + steps.shape[1], 1), dtype=np.uint64) * 2 + 1
+    dead = np.arange(len(steps)) == len(steps) - 1
+    alike: NDArray[np.intp] = ends + 2 * dead.astype(np.intp)
+    count = 0
+    for _ in range(SHORT + 2):
+        beside = np.concatenate((alike[:, None], alike[steps]), axis=1).astype(np.uint64)
+        names, following = np.unique((beside @ signs)[:, 0], return_inverse=True)
+        alike = following.astype(np.intp)
+        if len(names) == count:
+            break
+        count = len(names)
+    return alike

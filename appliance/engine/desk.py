@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from appliance.core.frames import Frame
 from appliance.core.standby import Mode
+from appliance.engine.forms import Forms
 from appliance.engine.job import Job, Refusal, parse
 from appliance.engine.loop import Command, Ready
 from appliance.engine.prompt import Prompt, Writer
@@ -40,12 +41,14 @@ class Desk:
     def __init__(
         self,
         writer: Writer,
+        forms: Forms,
         put: Callable[[Command], None],
         clock: Callable[[], float],
         post: Callable[[list[Frame]], None],
     ) -> None:
         """`put` is to the loop, `post` to the service."""
         self._writer = writer
+        self._forms = forms
         self._put = put
         self._post = post
         self._clock = clock
@@ -95,7 +98,8 @@ class Desk:
     def _ready(self, frame: Frame) -> Ready:
         try:
             job = parse(frame, vocabulary=self._writer.vocabulary_size)
-            return Ready(frame["id"], job, self._writer.write(job))
+            prompt = self._writer.write(job)
+            return Ready(frame["id"], job, prompt, self._forms.of(job, prompt))
         except Exception as error:
             return Ready(frame["id"], refusal=_refusal(error))
 

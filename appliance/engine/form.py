@@ -22,8 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from appliance.core.acceptor import State, start
-from appliance.core.grammar import Grammar
+from appliance.core.structure import Grammar, State, start
 from appliance.engine.job import Refusal
 from appliance.engine.masks import Masks
 from appliance.engine.speech import Speech
@@ -58,22 +57,22 @@ class Shape:
 
 
 class Form:
-    """One answer. `tokenize` is for plain text; `calls` were made before; `thinking`: the prompt has opened thoughts."""
+    """One answer. `tokenize` is for plain text; `thinking`: the prompt has opened thoughts."""
 
     def __init__(
         self,
         shape: Shape,
         speech: Speech,
-        masks: Masks,
+        masks: Callable[[], Masks],
         index: Index,
         tokenize: Callable[[str], list[int]],
         *,
-        calls: int = 0,
         thinking: bool = False,
     ) -> None:
         self._shape, self._speech, self._masks, self._index, self._tokenize = shape, speech, masks, index, tokenize
         self._marks = {token: mark.encode() for mark, token in speech.marks.items()}
-        self._calls = calls  # that are complete
+        self.calls = 0
+        """Those that are complete."""
         self._mode: Mode = "thinking" if thinking else "free"
         self._spoken = False  # was there any text?
         self._held = b""  # may begin a mark
@@ -115,7 +114,8 @@ class Form:
                 return _all([self._index.ends, *map(self._beginnings, self._ways)])
             case "arguments" | "json":
                 assert self._document is not None
-                return np.flatnonzero(self._masks.allowed(self._document, blank=self._blank)).astype(np.int32)
+                allowed = np.flatnonzero(self._masks().allowed(self._document, blank=self._blank)).astype(np.int32)
+                return _all([allowed, self._index.ends]) if self._document.complete else allowed
 
     def _beginnings(self, literal: bytes) -> Ids:
         """The tokens that say a beginning of it."""
@@ -124,9 +124,19 @@ class Form:
 
     # ---------------------------------------------------------------------------------------------- what came
 
-    def begin_call(self) -> None:
-        """What is driven through it next begins a call."""
-        self._expect({self._speech.open.encode(): "name"})
+    def goes_on_from(self, text: bytes) -> None:
+        """Somebody else wrote this text, in which no mark means anything. Raises `Refusal`."""
+        if self._shape.json is not None:
+            self._begin("json", self._shape.json)
+            self.drive(text)
+            return
+        self._mode, self._held = "free", b""
+        self._spoken = self._spoken or bool(text)
+
+    def goes_on_in_call(self, name: str, arguments: bytes) -> None:
+        """Somebody else has begun this call. Raises `Refusal` if nobody can go on from it."""
+        self._name, self._mode = b"", "name"
+        self.drive(name.encode() + self._speech.between.encode() + arguments)
 
     def drive(self, letters: bytes) -> None:
         """Somebody else wrote this, marks and all. Raises `Refusal` if nobody can go on from it."""
@@ -147,7 +157,7 @@ class Form:
     def close(self) -> list[Said]:
         """The answer ends here: what waited."""
         held, self._held = self._held, b""
-        if self._calls and self._mode in ("between", "over"):
+        if self.calls and self._mode in ("between", "over"):
             self.reason = "tool_calls"
         if self._mode not in ("free", "thinking") or not held:
             return []
@@ -178,19 +188,21 @@ class Form:
         shape, speech = self._shape, self._speech
         if shape.json is not None and not speech.say:
             self._begin("json", shape.json)
-        elif shape.must and not self._calls:
+        elif shape.must and not self.calls:
             self._expect({speech.open.encode(): "name"})
         elif speech.say:
             ways: dict[bytes, Mode] = {speech.say.encode(): "free" if shape.json is None else "json"}
             if shape.tools:
                 ways[speech.open.encode()] = "name"
-            if speech.thoughts is not None and not self._calls:
+            if speech.thoughts is not None and not self.calls:
                 ways[speech.thoughts.open.encode()] = "thinking"
             self._expect(ways)
         else:
             self._mode = "free"
 
     def _free(self, data: bytes, said: list[Said]) -> bytes:
+        if self._driven:
+            return b""
         buffer, speech = self._held + data, self._speech
         marks: dict[bytes, Mode] = {}
         if self._shape.tools and not speech.say and not (speech.first_only and self._spoken):
@@ -244,7 +256,7 @@ class Form:
             assert self._shape.json is not None
             self._begin("json", self._shape.json)
         elif mode == "between":
-            self._calls += 1
+            self.calls += 1
             self._called()
         else:
             self._mode = mode
@@ -286,7 +298,7 @@ class Form:
             name = self._name + data[:count]
             known = name[: len(name) - len(behind)].decode("utf-8", "replace")
             if name.endswith(behind) and known in self._shape.tools:
-                said.append(Said("name", known.encode(), self._calls))
+                said.append(Said("name", known.encode(), self.calls))
                 self._begin("arguments", self._shape.tools[known])
                 return data[count:]
         self._name += data
@@ -314,7 +326,7 @@ class Form:
         if not letters and not begun:
             self._written.clear()
         if letters:
-            said.append(Said("text" if self._mode == "json" else "arguments", letters, self._calls))
+            said.append(Said("text" if self._mode == "json" else "arguments", letters, self.calls))
         self._document = document if self._driven else document.ours()
         if document.over:
             if self._mode == "json":

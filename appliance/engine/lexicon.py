@@ -7,6 +7,7 @@ worked out here, for the beginning of tokens at once and for other places in the
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,10 @@ Places = NDArray[np.int32]
 """Places of tokens in the sorted vocabulary."""
 
 MOST_NODES = 60_000
+MOST_SPELLED = 2_000  # tokens of a node, when it is first asked for
 FEW = 24
+ESCAPED = b'"\\/bfnrt'
+SHORT = 24  # characters of a token that is spelled out
 
 # The longest end of a token that is plain content: whole characters, and at the very end perhaps the half of one.
 _PLAIN_END = re.compile(
@@ -53,15 +57,22 @@ class Inside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spelled:
-    """Characters of all tokens that stay inside a string or close it, most characters first. `columns` has the n-th
-    character of those that have one, as a place in `alphabet`."""
+    """Characters of a node's tokens, from there on, that stay inside a string or close it: a tree of beginnings.
+
+    Rows are tokens, nodes are beginnings: the first is the empty one, and those of so many characters stand together,
+    from one of the `levels` to the next."""
 
     places: Places
     counts: NDArray[np.int32]
-    columns: tuple[NDArray[np.int32], ...]
-    alphabet: NDArray[np.int32]
-    halves: tuple[tuple[int, Half], ...]  # rows of tokens that end inside a character
+    nodes: NDArray[np.int32]  # of each row
     tails: Places  # of each row: its tail, or -1 if it stays inside
+    stays: Bools
+    halves: dict[int, Half]  # of rows of tokens that end inside a character
+    half: Bools
+    levels: tuple[int, ...]
+    parents: NDArray[np.int32]  # of each node
+    letters: NDArray[np.int32]  # of each node, as a place in `alphabet`
+    alphabet: NDArray[np.int32]
 
 
 class Lexicon:
@@ -85,7 +96,18 @@ class Lexicon:
         self._tail_names: dict[bytes, int] = {}
         self.branches(self.root)
         self.inside(self.root)
-        self.spelled = self._spell()
+        self._spelled: dict[Node, Spelled] = {}
+        for node in (self.root, *(below for byte, (below, _) in self.branches(self.root).items() if byte in ESCAPED)):
+            self._spell(node)
+
+    def spelled(self, node: Node) -> Spelled | None:
+        """None: it would take too long to find out."""
+        found = self._spelled.get(node)
+        if found is None and node[1] - node[0] <= MOST_SPELLED:
+            if len(self._spelled) >= MOST_NODES // 60:
+                self._spelled = {node: known for node, known in self._spelled.items() if node[2] <= 1}
+            found = self._spell(node)
+        return found
 
     def branches(self, node: Node) -> Branches:
         """How the tokens of this node go on."""
@@ -107,7 +129,7 @@ class Lexicon:
             column = self._bytes[self._offsets[low:high] + depth]
             cuts = [low, *(np.flatnonzero(column[1:] != column[:-1]) + low + 1).tolist(), high]
         found: Branches = {}
-        for first, last in zip(cuts, cuts[1:], strict=False):
+        for first, last in itertools.pairwise(cuts):
             if first < last:
                 ending = first
                 while ending < last and len(pieces[ending]) == depth + 1:
@@ -155,33 +177,47 @@ class Lexicon:
             self.tails.append(tail)
         return name
 
-    def _spell(self) -> Spelled:
+    def _spell(self, node: Node) -> Spelled:
         rows: list[tuple[str, int, Within, int]] = []
-        inside = self.inside(self.root)
+        inside = self.inside(node)
         for place in inside.content.tolist():
-            text, within = spell(self.pieces[place])
+            text, within = spell(self.pieces[place][node[2] :])
             rows.append((text, place, within, -1))
         rows += [
             (text, place, None, tail)
             for text, place, tail in zip(inside.texts, inside.closing.tolist(), inside.tails.tolist(), strict=True)
         ]
-        rows.sort(key=lambda row: -len(row[0]))
+        rows = sorted((row for row in rows if len(row[0]) <= SHORT), key=lambda row: -len(row[0]))
         counts = np.array([len(row[0]) for row in rows], dtype=np.int32)
         codes = np.frombuffer("".join(row[0] for row in rows).encode("utf-32-le"), dtype=np.int32)
         alphabet, spelled = np.unique(codes, return_inverse=True)
-        offsets = np.concatenate(([0], np.cumsum(counts)))[:-1]
-        columns = []
+        offsets = np.concatenate(([0], np.cumsum(counts)))[:-1].astype(np.int64)
+        nodes = np.zeros(len(rows), dtype=np.int64)
+        levels, parents, letters = [1], [np.zeros(1, dtype=np.int64)], [np.zeros(1, dtype=np.int64)]
         for column in range(int(counts[0]) if len(counts) else 0):
             having = int(np.searchsorted(-counts, -column, side="left"))
-            columns.append(spelled[offsets[:having] + column].astype(np.int32))
-        return Spelled(
+            steps, which = np.unique(
+                nodes[:having] * len(alphabet) + spelled[offsets[:having] + column], return_inverse=True
+            )
+            parents.append(steps // len(alphabet))
+            letters.append(steps % len(alphabet))
+            nodes[:having] = which + levels[-1]
+            levels.append(levels[-1] + len(steps))
+        tails = np.array([row[3] for row in rows], dtype=np.int32)
+        found = self._spelled[node] = Spelled(
             places=np.array([row[1] for row in rows], dtype=np.int32),
             counts=counts,
-            columns=tuple(columns),
-            alphabet=alphabet,
-            halves=tuple((at, row[2]) for at, row in enumerate(rows) if row[2] is not None),
-            tails=np.array([row[3] for row in rows], dtype=np.int32),
+            nodes=nodes.astype(np.int32),
+            tails=tails,
+            stays=tails < 0,
+            halves={at: row[2] for at, row in enumerate(rows) if row[2] is not None},
+            half=np.array([row[2] is not None for row in rows], dtype=np.bool_),
+            levels=tuple(levels),
+            parents=np.concatenate(parents).astype(np.int32),
+            letters=np.concatenate(letters).astype(np.int32),
+            alphabet=alphabet if len(alphabet) else np.zeros(1, dtype=np.int32),
         )
+        return found
 
 
 def read(piece: bytes, at: int) -> tuple[str, Within, bytes | None] | None:

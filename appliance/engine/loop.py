@@ -21,7 +21,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from appliance.core.frames import Frame
-from appliance.engine.answer import Answer, Reason, Times, answer
+from appliance.engine.answer import Answer, Drawn, Reason, Times, answer
+from appliance.engine.form import Form
 from appliance.engine.job import Job, Refusal
 from appliance.engine.prefixes import Holder
 from appliance.engine.prompt import Prompt
@@ -39,8 +40,15 @@ class Post(Protocol):
 class Ready:
     """A generate frame whose prompt is written, or refused: what the desk puts into the queue."""
 
-    def __init__(self, id: int, job: Job | None = None, prompt: Prompt | None = None, refusal: Refusal | None = None):
-        self.id, self.job, self.prompt, self.refusal = id, job, prompt, refusal
+    def __init__(
+        self,
+        id: int,
+        job: Job | None = None,
+        prompt: Prompt | None = None,
+        form: Form | None = None,
+        refusal: Refusal | None = None,
+    ) -> None:
+        self.id, self.job, self.prompt, self.form, self.refusal = id, job, prompt, form, refusal
 
 
 Command = Ready | Followed | Frame
@@ -149,6 +157,7 @@ class Loop:
                 index=self._index,
                 sampler=sampler,
                 context=self._model.context,
+                form=ready.form,
                 drafts=self._model.rewinds,
             )
             boundary = self._sequences.boundary(prompt)
@@ -182,8 +191,11 @@ class Loop:
                     "trimmed": one.prompt.trimmed,
                 }
             )
+            self._say(id, one.opening)
             if one.prompt.committed >= one.limit:
                 self._finish(one, "length")
+            elif one.opening.reason is not None:
+                self._finish(one, one.opening.reason)
             elif one.reused == one.sure:
                 # A standby was here and left what follows: the first token needs no step.
                 self._draw(one, self._sequences.what_follows(seat.slot), one.times.began)
@@ -235,8 +247,7 @@ class Loop:
         before = one.sure
         drawn = one.draw(logits)
         self._meter.decoded += one.sure - before
-        if drawn.text:
-            self._frames.append({"op": "text", "id": id, "text": drawn.text})
+        self._say(id, drawn)
         if drawn.reason is not None:
             self._finish(one, drawn.reason)
             return
@@ -245,6 +256,16 @@ class Loop:
             computed = min(drawn.rolled_back, self._prefixes.length(slot))
             self._scheduler.know(id, self._sequences.rewind(slot, computed))
         self._scheduler.know(id, len(one.known))
+
+    def _say(self, id: int, drawn: Drawn) -> None:
+        for one in drawn.said:
+            match one.kind:
+                case "text" | "reasoning":
+                    self._frames.append({"op": one.kind, "id": id, "text": one.text})
+                case "call":
+                    self._frames.append({"op": "call", "id": id, "index": one.call, "name": one.text})
+                case "arguments":
+                    self._frames.append({"op": "arguments", "id": id, "index": one.call, "text": one.text})
 
     # ------------------------------------------------------------------------------------------------ endings
 
@@ -260,7 +281,7 @@ class Loop:
                 "op": "finish",
                 "id": one.job.id,
                 "reason": reason,
-                "stop": one.stream.stop,
+                "stop": one.voice.stop,
                 "prompt_tokens": prompt.input,
                 "completion_tokens": max(completion - prompt.prefill, 0),
                 "cached_tokens": one.cached,

@@ -111,16 +111,24 @@ def readable(message: Template, manner: Manner) -> Template:
     return {**message, "tool_calls": calls}
 
 
-def mended(messages: Sequence[Template]) -> list[Template]:
-    """The conversation for a template that is strict about whose turn it is: nobody speaks twice, the system only at
-    the beginning, and what a user says behind a tool's result stands in that result."""
+def mended(messages: Sequence[Template]) -> list[Sequence[Template]]:
+    """The conversation for a template that refuses it: first for one that is strict about whose turn it is, then for
+    one that knows no system besides. Nothing that was said is left out."""
+    choices = (_by_turns(messages), _by_turns(_without_system(messages)))
+    return [choice for choice in choices if choice != list(messages)]
+
+
+def _by_turns(messages: Sequence[Template]) -> list[Template]:
+    """Nobody speaks twice, the system only at the beginning, and what a user says behind a tool's result stands in that
+    result."""
     given: list[Template] = []
     for message in messages:
-        role = "user" if given and message.get("role") == "system" else message.get("role")
-        last = given[-1] if given else {}
-        before = last.get("role")
+        last = given[-1] if given else {"role": "system"}
+        role, before = message.get("role"), last["role"]
+        if role == "system" and before != "system":
+            role = "user"
         twice = role == before and not message.get("tool_calls") and not last.get("tool_calls")
-        if (twice and role in ("system", "user", "assistant")) or (role == "user" and before == "tool"):
+        if given and ((twice and role != "tool") or (role == "user" and before == "tool")):
             said = filter(None, (last.get("content"), message.get("content")))
             given[-1] = {**last, "content": "\n\n".join(said)}
         else:
@@ -239,13 +247,13 @@ def _with_system(messages: list[Template], text: str) -> list[Template]:
     return [{"role": "system", "content": text}, *messages]
 
 
-def _without_system(messages: list[Template]) -> list[Template]:
-    said = "\n\n".join(message["content"] for message in messages if message.get("role") == "system")
+def _without_system(messages: Sequence[Template]) -> list[Template]:
+    said = "\n\n".join(message.get("content") or "" for message in messages if message.get("role") == "system")
     others = [message for message in messages if message.get("role") != "system"]
     if not said:
         return others
     if others and others[0].get("role") == "user":
-        return [{**others[0], "content": f"{said}\n\n{others[0]['content']}"}, *others[1:]]
+        return [{**others[0], "content": f"{said}\n\n{others[0].get('content') or ''}"}, *others[1:]]
     return [{"role": "user", "content": said}, *others]
 
 

@@ -2,18 +2,21 @@
 
 Rules:
 
-1. A mask is exact: it allows every token whose bytes may follow, and no other. Only in keys that the schema does not
-   name it is a little cautious (see `State.gist`), and never too generous.
-2. A state is a few ways of reading side by side, and a token is allowed if one of them allows it. So masks are
+1. A mask never allows a token whose bytes may not follow. It allows every other, but for a few that are never needed:
+   see `State.gist` and `Content`, and the next rule.
+2. A mask is worked out in so many `STEPS` and no more, whatever the schema. Tokens are followed byte by byte, all of
+   them together, so that the short ones are always there; what is cut off is worked out when it is asked for again.
+3. A state is a few ways of reading side by side, and a token is allowed if one of them allows it. So masks are
    remembered by way, and ways that differ only in what no token can reach share theirs.
-3. Inside a string the vocabulary is not walked: `Lexicon` knows what its tokens do there.
-4. White space between values is the acceptor's to allow and ours to end: after `MOST_BLANK` bytes of it something else
+4. Inside a string the vocabulary is not walked: `Lexicon` and `Content` know what its tokens do there.
+5. White space between values is the acceptor's to allow and ours to end: after `MOST_BLANK` bytes of it something else
    has to come. A model that has lost its way would write line feeds until its answer is cut off.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +27,7 @@ from appliance.core.structure.acceptor import (
     END,
     KEY,
     MOST_WAYS,
+    NUMBER,
     OBJECT,
     STRING,
     State,
@@ -33,35 +37,39 @@ from appliance.core.structure.acceptor import (
 )
 from appliance.core.structure.pattern import Automaton, Words
 from appliance.core.structure.rules import Grammar, StringRule
-from appliance.engine.content import Content
-from appliance.engine.lexicon import Bools, Lexicon, Node, Places
+from appliance.engine.content import Answer, Content, Rows
+from appliance.engine.lexicon import Bools, Lexicon, Node, Places, Spelled
 from appliance.engine.vocabulary import Ids
 
 MOST_BLANK = 96
 ROOM = 24 << 20  # bytes of remembered masks
 SPACE = b" \t\r\n"
 MOST_TAILS = 4_000
-MOST_STEPS = 200_000  # of one mask, however many ways a schema reads in
+STEPS = 12_000  # of one mask, each a microsecond or two
+NUMBER_STEP = 12  # where there are bounds to be reckoned with
+PATTERN_STEP = 2_500  # one automaton over the whole vocabulary
+HASTY_STEP = 250
 NONE: Places = np.array([], dtype=np.int32)
 
 
 class Mask(NamedTuple):
-    """Tokens of a whole mask, which others share; others of them, by their numbers, that may not come, or may too."""
+    """Tokens of a whole mask, which others share; and more of them, by their numbers."""
 
     base: Bools | None
-    less: Ids
     more: Ids
 
 
 class Masks:
     """The masks over one vocabulary."""
 
-    def __init__(self, lexicon: Lexicon, *, room: int = ROOM) -> None:
+    def __init__(self, lexicon: Lexicon, *, room: int = ROOM, steps: int = STEPS) -> None:
         self._lexicon = lexicon
         self._room = self._left = room
+        self._steps = steps
         self._known: OrderedDict[tuple[Grammar, Way, bool], Mask] = OrderedDict()
         self._tails: OrderedDict[tuple[Grammar, Way, bool], Bools] = OrderedDict()
         self.content = Content(lexicon)
+        self.spelled = self.content.spelled
         self.free = np.zeros(lexicon.size, dtype=np.bool_)  # what a string may contain that nothing bounds
         self.free[lexicon.ids[lexicon.inside(lexicon.root).content]] = True
         self.free.setflags(write=False)
@@ -72,14 +80,11 @@ class Masks:
 
     def allowed(self, state: State, *, blank: int = 0) -> Bools:
         """Which tokens may come, by their numbers. `blank`: so much white space stands here already."""
-        masks = [self._of(state, way) for way in state.gist(self._lexicon.longest).ways]
-        allowed = self.none.copy() if masks[0].base is None else masks[0].base.copy()
-        allowed[masks[0].less] = False
-        for mask in masks[1:]:
-            if mask.base is not None:
-                base = mask.base.copy()
-                base[mask.less] = False
-                allowed |= base
+        masks = self._of(state.gist(self._lexicon.longest))
+        bases = {id(mask.base): mask.base for mask in masks if mask.base is not None}
+        allowed = self.none.copy()
+        for base in bases.values():
+            np.logical_or(allowed, base, out=allowed)
         for mask in masks:
             allowed[mask.more] = True
         if not state.inside:
@@ -90,135 +95,205 @@ class Masks:
     def remembered(self) -> int:
         return len(self._known)
 
-    def _of(self, state: State, way: Way) -> Mask:
-        key = (state.grammar, way, state.is_ours)
-        mask = self._known.get(key)
-        if mask is not None:
-            self._known.move_to_end(key)
-            return mask
-        mask = self._known[key] = self._made(_Walk(self, self._lexicon, state), way)
+    def _of(self, state: State) -> list[Mask]:
+        """A mask for each way. One that was cut short is not remembered, unless it had all the steps there are."""
+        masks = []
+        left = self._steps
+        for way in state.ways:
+            key = (state.grammar, way, state.is_ours)
+            mask = self._known.get(key)
+            if mask is None:
+                walk = _Walk(self, self._lexicon, state, left)
+                mask = walk.mask(way)
+                if not walk.hasty or left == self._steps:
+                    self._remember(key, mask)
+                left = walk.left
+            else:
+                self._known.move_to_end(key)
+            masks.append(mask)
+        return masks
+
+    def _remember(self, key: tuple[Grammar, Way, bool], mask: Mask) -> None:
+        self._known[key] = mask
         self._left -= _size(mask)
         while self._left < 0 and len(self._known) > 1:
             self._left += _size(self._known.popitem(last=False)[1])
-        return mask
 
-    def _made(self, walk: _Walk, way: Way) -> Mask:
-        walk.from_here(self._lexicon.root, way)
-        return Mask(walk.base, walk.less, walk.more())
-
-    def tails(self, state: State, way: Way) -> Bools:
-        """Which tails may follow here, behind the quote that closed a string?"""
+    def tails(self, state: State, way: Way, steps: int) -> tuple[Bools, int]:
+        """Which tails may follow here, behind the quote that closed a string? And what is left of the steps. When they
+        are used up, only the empty tail is said to follow, which always does."""
         key = (state.grammar, way, state.is_ours)
         known = self._tails.get(key)
         tails = self._lexicon.tails
         if known is None or len(known) < len(tails):
             done = 0 if known is None else len(known)
-            more = np.fromiter(
-                (_follows(state, way, tail) for tail in tails[done:]), dtype=np.bool_, count=len(tails) - done
-            )
-            known = self._tails[key] = more if known is None else np.concatenate((known, more))
+            found = np.zeros(len(tails), dtype=np.bool_)
+            if known is not None:
+                found[:done] = known
+            for place in range(done, len(tails)):
+                if steps > 0 or not tails[place]:
+                    found[place], steps = _follows(state, way, tails[place], steps)
+            if steps <= 0:
+                return found, steps
+            known = self._tails[key] = found
             while len(self._tails) > MOST_TAILS:
                 self._tails.popitem(last=False)
         self._tails.move_to_end(key)
-        return known
+        return known, steps
 
 
 def _size(mask: Mask) -> int:
     """Roughly: a base is shared by many, but may be kept by the last of them."""
-    return 1_000 + mask.more.nbytes + mask.less.nbytes
+    return 1_000 + mask.more.nbytes
 
 
-def _follows(state: State, way: Way, tail: bytes) -> bool:
-    ways: list[Way] = [way]
-    for byte in tail:
+def _follows(state: State, way: Way, said: bytes, steps: int) -> tuple[bool, int]:
+    ways: Iterable[Way] = (way,)
+    for byte in said:
         following: list[Way] = []
         for one in ways:
             step(one, byte, state.grammar.nodes, state.is_ours, following)
+            steps -= _price(one)
         if not following:
-            return False
-        ways = following[:MOST_WAYS]
-    return True
+            return False, steps
+        ways = dict.fromkeys(following[:MOST_WAYS])
+    return True, steps
+
+
+def _price(way: Way) -> int:
+    return NUMBER_STEP if way[0][0] == NUMBER and not way[0][1].free else 1
 
 
 class _Walk:
-    """One way through the sorted vocabulary."""
+    """One way through the sorted vocabulary, with so many steps left. `hasty`: they were not enough."""
 
-    def __init__(self, masks: Masks, lexicon: Lexicon, state: State) -> None:
+    def __init__(self, masks: Masks, lexicon: Lexicon, state: State, left: int) -> None:
         self._masks = masks
         self._lexicon = lexicon
         self._state = state
+        self.left = left
+        self.hasty = False
         self._ranges: list[tuple[int, int]] = []
         self._found: list[Places] = []
         self._ids: list[Ids] = []
-        self.base: Bools | None = None
-        self.less: Ids = NONE
+        self._base: Bools | None = None
 
-    def more(self) -> Ids:
+    def mask(self, way: Way) -> Mask:
+        self._follow(way)
         places = [*self._found, *(np.arange(low, high, dtype=np.int32) for low, high in self._ranges)]
         ids = [self._lexicon.ids[np.concatenate(places)], *self._ids] if places else self._ids
-        return np.concatenate(ids) if ids else NONE
+        return Mask(self._base, np.concatenate(ids) if ids else NONE)
 
-    def from_here(self, node: Node, way: Way) -> None:
-        """Follow every token of this node."""
+    def _follow(self, way: Way) -> None:
+        """All the tokens, one byte more of them in each round."""
         nodes, ours = self._state.grammar.nodes, self._state.is_ours
-        left: list[tuple[Node, Way]] = [(node, way)]
-        for _ in range(MOST_STEPS):
-            if not left:
-                break
-            node, way = left.pop()
-            if self._at_once(node, way):
-                continue
-            branches = self._lexicon.branches(node)
-            for byte in likely(way) or branches:
-                if byte not in branches:
+        now: list[tuple[Node, Way]] = [(self._lexicon.root, way)]
+        first = True
+        while now and (first or self.left > 0):
+            later: list[tuple[Node, Way]] = []
+            for node, way in now:
+                if self.left <= 0 and not first:
+                    self.hasty = True
+                    break
+                if self._at_once(node, way):
                     continue
-                below, ending = branches[byte]
-                following: list[Way] = []
-                step(way, byte, nodes, ours, following)
-                if following:
-                    low, high, _ = below
-                    if low < ending:
-                        self._ranges.append((low, ending))
-                    if ending < high:
-                        left += [(below, one) for one in following]
+                branches = self._lexicon.branches(node)
+                price = _price(way)
+                for byte in likely(way) or branches:
+                    if byte not in branches:
+                        continue
+                    (low, high, depth), ending = branches[byte]
+                    following: list[Way] = []
+                    step(way, byte, nodes, ours, following)
+                    self.left -= price
+                    if following:
+                        if low < ending:
+                            self._ranges.append((low, ending))
+                        if ending < high:
+                            later += [((low, high, depth), one) for one in following]
+            now, first = later, False
+        self.hasty = self.hasty or bool(now) or self.left <= 0
 
     def _at_once(self, node: Node, way: Way) -> bool:
         """Inside a string or a key many tokens can be decided without looking at each."""
         frame, rest = way
+        at_root = node == self._lexicon.root
         if frame[0] == STRING and frame[2] is None:
             rule = frame[1]
             if rule.free:
                 self._free(node, rest or END)
                 return True
-            if node == self._lexicon.root and not isinstance(rule.texts, Words):
-                self._bounded(rule, frame[3], frame[4], rest or END)
+            if not isinstance(rule.texts, Words) and (spelled := self._lexicon.spelled(node)):
+                if at_root:
+                    self._bounded(rule, frame[3], frame[4], rest or END)
+                else:
+                    self.left -= 50 + (node[1] - node[0]) // 8
+                    inside, closing = self._masks.content.under(spelled, rule, frame[3], frame[4])
+                    self._found.append(spelled.places[inside])
+                    self._closed(spelled, closing, rest or END)
                 return True
-        elif frame[0] == KEY and frame[5] is None and frame[7] >= 0 and not frame[1].patterns:
-            self._open_key(node, way)
-            return True
+        elif frame[0] == KEY and frame[5] is None and frame[7] >= 0:
+            if not frame[1].patterns:
+                self._open_key(node, way)
+                return True
+            if at_root:
+                self._key_by_pattern(way)
+                return True
         return False
 
     def _free(self, node: Node, after: Way) -> None:
         inside = self._lexicon.inside(node)
         self._content(node, inside.content)
-        self._found.append(inside.closing[self._masks.tails(self._state, after)[inside.tails]])
+        self._found.append(inside.closing[self._tails(after)[inside.tails]])
 
     def _content(self, node: Node, content: Places) -> None:
         if node == self._lexicon.root:
-            self.base = self._masks.free
+            self._base = self._masks.free
         else:
+            self.left -= 5 + len(content) // 50
             self._found.append(content)
+
+    def _tails(self, after: Way) -> Bools:
+        follows, self.left = self._masks.tails(self._state, after, self.left)
+        return follows
 
     def _bounded(self, rule: StringRule, at: int, count: int, after: Way) -> None:
         content = self._masks.content
         if isinstance(rule.texts, Automaton):
-            self.base, inside, closing = content.by_pattern(rule.texts, at)
-            self._ids.append(content.ids(inside))
+            answer = self._by_pattern(rule.texts, at)
         else:
-            self.base = self._masks.free if rule.most is None or rule.most > count else self._masks.none
-            less, closing = content.by_length(count, rule.least, rule.most)
-            self.less = content.ids(less)
-        self._ids.append(content.ids(content.following(closing, self._masks.tails(self._state, after))))
+            answer = content.by_length(count, rule.least, rule.most)
+        far = rule.texts is None and (rule.most is None or rule.most - count > self._lexicon.longest)
+        self._base = self._masks.free if far else answer.content
+        self._closed(self._masks.spelled, answer.closing, after)
+
+    def _closed(self, spelled: Spelled, closing: Rows, after: Way) -> None:
+        """Of the tokens that close the string here, those that go on with what may follow it."""
+        if len(closing):
+            self._found.append(spelled.places[closing[self._tails(after)[spelled.tails[closing]]]])
+
+    def _by_pattern(self, texts: Automaton, at: int) -> Answer:
+        content = self._masks.content
+        known = content.knows(texts, at)
+        enough = known or self.left >= PATTERN_STEP
+        self.left -= 0 if known else PATTERN_STEP if enough else HASTY_STEP
+        self.hasty = self.hasty or not enough
+        return content.by_pattern(texts, at) if enough else content.hastily(texts, at)
+
+    def _key_by_pattern(self, way: Way) -> None:
+        """A key that its letters decide: one of the schema's, or one that patterns allow."""
+        frame, rest = way
+        self._base, closing = self._by_pattern(frame[1].patterns, frame[7])
+        for place in self._masks.spelled.places[closing].tolist():
+            follows, self.left = _follows(self._state, way, self._lexicon.pieces[place], self.left)
+            if follows:
+                self._ranges.append((place, place + 1))
+            if self.left <= 0:
+                return
+        if frame[6] >= 0:
+            named = _Walk(self._masks, self._lexicon, self._state, self.left)
+            self._ids.append(named.mask(((*frame[:7], -1, ""), rest)).more)
+            self.left, self.hasty = named.left, self.hasty or named.hasty
 
     def _open_key(self, node: Node, way: Way) -> None:
         """A key the schema need not know. What closes it as a known one, or as one that was there, is looked at."""
@@ -227,19 +302,19 @@ class _Walk:
         inside = self._lexicon.inside(node)
         self._content(node, inside.content)
         around = ((OBJECT, rule, seen, others | {None}, AFTER), rest)
-        follows = self._masks.tails(self._state, ((COLON, rule.other), around))[inside.tails]
+        follows = self._tails(((COLON, rule.other), around))[inside.tails]
         if None in others:
             follows[:] = False
         if text is not None:
             named = {key[len(text) :] for key in (*rule.keys.words, *others) if key and key.startswith(text)}
             named |= {""} if "" in others or "" in rule.keys.words else set()
+            self.left -= (len(rule.keys.words) + len(others)) // 16
             if named:
                 depth = node[2]
                 for number, said in enumerate(inside.texts):
                     if said in named:
-                        follows[number] = _follows(
-                            self._state, way, self._lexicon.pieces[inside.closing[number]][depth:]
-                        )
+                        piece = self._lexicon.pieces[inside.closing[number]][depth:]
+                        follows[number], self.left = _follows(self._state, way, piece, self.left)
         self._found.append(inside.closing[follows])
 
 

@@ -308,12 +308,10 @@ class Writer:
         try:
             return self._template.render(given, tools=shown, **more)
         except Raised:
-            other = mended(given)
-            if other == given:
-                raise
-            # If it refuses that as well, what it says is about a conversation that nobody sent.
-            with contextlib.suppress(Raised):
-                return self._template.render(other, tools=shown, **more)
+            for other in mended(given):
+                # If it refuses that as well, what it says is about a conversation that nobody sent.
+                with contextlib.suppress(Raised):
+                    return self._template.render(other, tools=shown, **more)
             raise
 
     def _tail(self, thinks: bool | None) -> str:

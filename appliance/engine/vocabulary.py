@@ -51,12 +51,17 @@ class Index:
         usable.sort()
         self._pieces = [piece for piece, _ in usable]
         self._ids: Ids = np.array([token for _, token in usable], dtype=np.int32)
+        self.ends: Ids = np.array(sorted(vocabulary.ends), dtype=np.int32)
+        """The tokens that end an answer."""
 
     def agreeing(self, letters: bytes) -> Ids:
         """The tokens that begin with `letters` or are a beginning of them. `letters` must not be empty."""
-        parts = [self._range(letters, _after(letters))]
-        parts += [self._range(letters[:length], letters[:length] + b"\0") for length in range(1, len(letters))]
-        return np.concatenate(parts)
+        return np.concatenate([self._range(letters, _after(letters)), self.beginnings(letters[:-1])])
+
+    def beginnings(self, letters: bytes) -> Ids:
+        """The tokens that are a beginning of `letters`, or all of them."""
+        parts = [self._range(letters[:length], letters[:length] + b"\0") for length in range(1, len(letters) + 1)]
+        return np.concatenate(parts) if parts else np.array([], dtype=np.int32)
 
     def _range(self, first: bytes, end: bytes | None) -> Ids:
         """The tokens whose bytes sort from `first` up to before `end`."""

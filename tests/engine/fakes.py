@@ -10,6 +10,7 @@ import numpy as np
 
 from appliance.core.frames import Frame
 from appliance.engine.desk import Desk
+from appliance.engine.forms import Forms
 from appliance.engine.job import Settings
 from appliance.engine.loop import Command, Loop
 from appliance.engine.model import DecodeError, Row
@@ -137,12 +138,14 @@ class Bench:
         self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self.writer = Writer(model.vocabulary, model, template=None, own=None, context=model.context)
         self.time = 0.0
-        self.desk = Desk(self.writer, self.commands.put, self._clock, self.post)
+        index = Index(model.vocabulary)
+        forms = Forms(model.vocabulary, index, model.tokenize)
+        self.desk = Desk(self.writer, forms, self.commands.put, self._clock, self.post)
         self.loop = Loop(
             model,
             self,
             self.commands,
-            index=Index(model.vocabulary),
+            index=index,
             queue_limit=queue_limit,
             clock=self._clock,
         )

@@ -8,12 +8,17 @@ import pytest
 
 from appliance.core.frames import Frame
 from appliance.engine.desk import PAUSE, Desk
+from appliance.engine.forms import Forms
 from appliance.engine.job import Job
 from appliance.engine.loop import Command, Ready
 from appliance.engine.prompt import Prompt, Writer
 from appliance.engine.standing import Followed
+from appliance.engine.vocabulary import Index
 
 from .fakes import Paper, user, vocabulary
+
+
+FORMS = Forms(vocabulary(), Index(vocabulary()), Paper("").tokenize)
 
 
 class Here:
@@ -25,7 +30,7 @@ class Here:
         self.effort = effort
         self.writer = Writer(vocabulary(), Paper(""), template=None, own=None, context=context)
         self.posted: list[Frame] = []
-        self.desk = Desk(self.writer, self.put.append, self.clock, self.posted.extend)
+        self.desk = Desk(self.writer, FORMS, self.put.append, self.clock, self.posted.extend)
 
     def clock(self) -> float:
         self.time += self.effort

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from appliance.engine.job import Job, Refusal, Settings, parse
+from appliance.engine.job import Call, Format, Job, Part, Refusal, Settings, Tool, Words, parse
 
 
 def job(**more: Any) -> Job:
@@ -38,8 +38,9 @@ def test_what_is_said_counts() -> None:
         ({"sampling": {"repeat_penalty": 0}}, "repeat_penalty"),
         ({"sampling": {"top_k": 1.5}}, "top_k"),
         ({"sampling": {"seed": "x"}}, "seed"),
-        ({"sampling": []}, None),
+        ({"sampling": []}, "sampling"),
         ({"sampling": [1]}, "sampling"),
+        ({"sampling": {"logit_bias": 5}}, "logit_bias"),
         ({"max_tokens": -1}, "max_tokens"),
         ({"max_tokens": True}, "max_tokens"),
         ({"stop": "x"}, "stop"),
@@ -51,12 +52,38 @@ def test_what_is_said_counts() -> None:
         ({"prefill": 1}, "prefill"),
         ({"messages": "x"}, "messages"),
         ({"messages": [1]}, "messages"),
+        ({"messages": [{"content": "x"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": 7}]}, "messages"),
+        ({"messages": [{"role": "assistant", "tool_calls": "f"}]}, "messages"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"name": "f"}]}]}, "messages"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"name": "f", "arguments": {}}]}]}, "messages"),
+        ({"tools": 3}, "tools"),
+        ({"tools": [3]}, "tools"),
+        ({"tools": [{"description": "x"}]}, "tools"),
+        ({"tools": [{"name": ""}]}, "tools"),
+        ({"tools": [{"name": 'f", "arguments": '}]}, "tools"),
+        ({"tools": [{"name": "f[ARGS]"}]}, "tools"),
+        ({"tools": [{"name": "f", "description": 1}]}, "tools"),
+        ({"tools": [{"name": "f", "parameters": []}]}, "tools"),
+        ({"choice": "often"}, "choice"),
+        ({"choice": "required"}, "choice"),
+        ({"choice": {}}, "choice"),
+        ({"choice": {"name": "g"}, "tools": [{"name": "f"}]}, "choice"),
+        ({"parallel": "no"}, "parallel"),
+        ({"trim": 1}, "trim"),
+        ({"first": "x"}, "first"),
+        ({"effort": 3}, "effort"),
+        ({"format": {}}, "format"),
+        ({"format": {"schema": []}}, "format"),
+        ({"format": {"grammar": None}}, "format"),
+        ({"committed": [{"text": 1}]}, "committed"),
+        ({"committed": [{"call": {"name": "", "arguments": ""}}]}, "committed"),
+        ({"committed": [{"call": {"name": "f", "arguments": {}}}]}, "committed"),
+        ({"committed": [{"call": {"name": "f", "arguments": ""}}, {"text": "x"}], "prefill": 1}, "prefill"),
     ],
 )
-def test_what_cannot_be_done_is_refused_by_its_name(more: dict[str, Any], param: str | None) -> None:
-    if param is None:
-        assert job(**more).settings == Settings()
-        return
+def test_what_cannot_be_done_is_refused_by_its_name(more: dict[str, Any], param: str) -> None:
     with pytest.raises(Refusal) as caught:
         job(**more)
     assert (caught.value.fault, caught.value.more) == ("request", {"param": param})
@@ -72,3 +99,89 @@ def test_who_is_read_already_goes_first_unless_it_is_said_otherwise(more: dict[s
 
 def test_a_job_does_not_show_what_was_written() -> None:
     assert "secret" not in repr(job(messages=[{"role": "user", "content": "secret"}], committed="secret"))
+
+
+# ----------------------------------------------------------------------------------------------- tools and structure
+
+DECLARED = [{"name": "f", "description": "Finds.", "parameters": {"type": "object"}}, {"name": "ns.g/h:1-2"}]
+CALL = {"call": {"name": "f", "arguments": '{"a'}}
+
+
+def test_tools_are_values() -> None:
+    tools = job(tools=DECLARED).tools
+    assert tools == (Tool(name="f", description="Finds.", parameters={"type": "object"}), Tool(name="ns.g/h:1-2"))
+
+
+@pytest.mark.parametrize(
+    ("choice", "kept"),
+    [
+        (None, ("auto", "")),
+        ("auto", ("auto", "")),
+        ("none", ("none", "")),
+        ("required", ("required", "")),
+        ({"name": "f"}, ("required", "f")),
+    ],
+)
+def test_a_tool_may_must_or_must_not_be_called(choice: Any, kept: tuple[str, str]) -> None:
+    one = job(tools=DECLARED, choice=choice)
+    assert (one.choice, one.named) == kept
+    assert one.shown == (() if choice == "none" else one.tools)
+    assert one.thinks is (False if kept[0] == "required" else None)
+
+
+@pytest.mark.parametrize(
+    ("committed", "parts", "text"),
+    [
+        (None, (), ""),
+        ("x", (), "x"),
+        ([], (), ""),
+        ([{"text": ""}], (), ""),
+        ([{"text": "x"}, {"text": "y"}], (), "xy"),
+        ([CALL], (Call("f", '{"a'),), ""),
+        ([{"text": "x"}, CALL], (Words("x"), Call("f", '{"a')), ""),
+        ([CALL, {"text": "x"}, {"text": "y"}], (Call("f", '{"a'),), "xy"),
+    ],
+)
+def test_what_is_committed_is_parts_and_the_text_at_their_end(
+    committed: Any, parts: tuple[Part, ...], text: str
+) -> None:
+    one = job(committed=committed)
+    assert (one.parts, one.committed) == (parts, text)
+    assert one.begun == (*parts, *([Words(text)] if text else []))
+    assert one.first is bool(one.begun)
+
+
+def test_the_clients_beginning_is_letters_of_the_first_text() -> None:
+    assert job(committed=[{"text": "Well, x"}, CALL], prefill=5).prefill == 5
+    assert job(committed="Well, x", prefill=6).heard == "x"
+    assert job(committed=[{"text": "Well, x"}, CALL, {"text": "y"}], prefill=5).heard == "y"
+
+
+@pytest.mark.parametrize(
+    ("form", "kept"),
+    [
+        (None, None),
+        ({"schema": None}, Format()),
+        ({"schema": {"type": "object"}}, Format(schema={"type": "object"})),
+        ({"grammar": "root ::= x"}, Format(grammar="root ::= x")),
+    ],
+)
+def test_an_answer_may_have_a_form(form: Any, kept: Format | None) -> None:
+    assert job(format=form).format == kept
+
+
+def test_calls_are_kept_as_text() -> None:
+    call = {"id": None, "name": "f", "arguments": "{}", "more": 1}
+    first, second = job(
+        messages=[{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "user", "tool_calls": []}]
+    ).messages
+    assert first["tool_calls"] == [{"id": "", "name": "f", "arguments": "{}"}]
+    assert second == {"role": "user"}
+
+
+def test_what_was_called_is_not_shown_either() -> None:
+    tools = [{"name": "f", "description": "secret", "parameters": {"const": "secret"}}]
+    one = job(
+        tools=tools, committed=[{"call": {"name": "f", "arguments": "secret"}}], format={"schema": {"x": "secret"}}
+    )
+    assert "secret" not in repr(one)

@@ -241,7 +241,7 @@ def test_an_exception_nobody_thought_of_ends_one_request_and_its_text_is_not_log
 
     bench.ask(1)
     bench.step()
-    monkeypatch.setattr(type(bench.loop._answers[1].stream), "feed", broken)
+    monkeypatch.setattr(type(bench.loop._answers[1].voice), "hear", broken)
     bench.run()
     assert bench.last(1)["fault"] == "server"
     printed = capfd.readouterr().err

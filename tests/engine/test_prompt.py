@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.engine.guarding import OPEN, SHUT
 from appliance.engine.job import Job, Refusal
-from appliance.engine.prompt import CHATML, OPEN, SHUT, Prompt, Writer
+from appliance.engine.prompt import CHATML, Prompt, Writer
 from appliance.engine.shortening import budgets
 
 from .fakes import CONTROLS, END, NAMED, START, Paper, vocabulary
@@ -73,8 +74,8 @@ def test_no_content_makes_a_control_token_or_gets_lost(contents: list[str]) -> N
 
 def test_control_tokens_deep_inside_a_tool_call_are_plain_text_too() -> None:
     template = "{% for m in messages %}<|im_start|>{{ m.content or m.tool_calls | tojson }}<|im_end|>{% endfor %}"
-    call = {"function": {"name": "f", "arguments": {"x": ["<|im_end|>"]}}}
-    tokens = write(writer(template=template), {"role": "assistant", "tool_calls": [call]})
+    call = {"id": "1", "name": "f", "arguments": '{"x": ["<|im_end|>"]}'}
+    tokens = write(writer(template=template), {"role": "assistant", "content": "", "tool_calls": [call]})
     assert tokens.count(END) == 1
     assert '{"x": ["<|im_end|>"]}' in said(tokens)
 
@@ -115,9 +116,9 @@ def test_a_template_gets_what_templates_expect() -> None:
 
 
 def test_what_a_template_refuses_is_the_callers_mistake_in_its_own_words() -> None:
-    template = "{% if messages[0].role == 'system' %}{{ raise_exception('No system prompt, please.') }}{% endif %}Hello"
-    with pytest.raises(Refusal, match=r"No system prompt, please\.") as caught:
-        write(writer(template=template), {"role": "system", "content": "x"})
+    template = "{% if messages | length > 1 %}{{ raise_exception('One at a time, please.') }}{% endif %}Hello"
+    with pytest.raises(Refusal, match=r"One at a time, please\.") as caught:
+        write(writer(template=template), user("x"), {"role": "assistant", "content": "y"})
     assert caught.value.fault == "request"
 
 
@@ -258,7 +259,8 @@ def test_the_steps_of_a_long_last_turn_go_before_its_question(behind: list[dict[
     prompt = trimmed(1024, [{"role": "system", "content": "Be kind."}, user("Find it."), *steps])
     found = contents(prompt)
     assert found[:2] == ["Be kind.", "Find it."]
-    assert found[-3 - len(behind) :] == ["I look 39.", "Page 39.", *(one["content"] for one in behind), ""]
+    result = "<tool_response>\nPage 39.\n</tool_response>"
+    assert found[-3 - len(behind) :] == ["I look 39.", result, *(one["content"] for one in behind), ""]
     assert found[2].startswith("I look ")
     assert prompt.trimmed == 2 + len(steps) - len(found) + 1
     assert 680 < len(prompt.tokens) < 768

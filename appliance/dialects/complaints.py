@@ -74,8 +74,9 @@ def read(found: Any) -> Complaint:
     outer = found if isinstance(found, dict) else {}
     inner = outer.get("error")
     error: dict[str, Any] = inner if isinstance(inner, dict) else outer
-    message = inner if isinstance(inner, str) else error.get("message") or outer.get("detail")
-    code, named, param = error.get("code"), error.get("type") or error.get("status"), error.get("param")
+    said, place = _of_fields(outer.get("detail"))
+    message = inner if isinstance(inner, str) else error.get("message") or said
+    code, named, param = error.get("code"), error.get("type") or error.get("status"), error.get("param") or place
     metadata, details = error.get("metadata"), error.get("details")
     number = code if isinstance(code, int) and not isinstance(code, bool) else None
     if isinstance(code, str) and code.isdecimal() and len(code) == len("400"):
@@ -92,6 +93,19 @@ def read(found: Any) -> Complaint:
         wait=waits.retry_delay(details),
         behind=metadata.get("raw"),
     )
+
+
+def _of_fields(detail: Any) -> tuple[Any, str | None]:
+    """FastAPI's list of what is wrong with the fields, as one sentence, and the place of the first."""
+    if not isinstance(detail, list):
+        return detail, None
+    said: list[tuple[str, str]] = []
+    for one in detail:
+        if isinstance(one, dict) and isinstance(one.get("msg"), str):
+            loc = one.get("loc")
+            steps = [str(step) for step in loc if step != "body"] if isinstance(loc, list) else []
+            said.append((".".join(steps), one["msg"]))
+    return "; ".join(f"{place}: {wrong}" if place else wrong for place, wrong in said), said[0][0] if said else None
 
 
 def _detailed(details: Any) -> str | None:

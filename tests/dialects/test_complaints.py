@@ -14,6 +14,20 @@ from appliance.dialects import complaints
 from tests.dialects.taxonomy import DIALECTS, meaning
 
 
+def test_a_list_of_wrong_fields_is_one_sentence_and_the_place_of_the_first() -> None:
+    found = {
+        "detail": [
+            {"loc": ["body", "messages", 0, "role"], "msg": "Field required", "type": "missing"},
+            {"loc": ["body"], "msg": "Too long"},
+            {"msg": 7},
+            "x",
+        ]
+    }
+    assert complaints.read(found).message == "messages.0.role: Field required; Too long"
+    assert complaints.read(found).param == "messages.0.role"
+    assert (complaints.read({"detail": "No."}).message, complaints.read({"detail": []}).message) == ("No.", "")
+
+
 def test_the_code_in_the_details_is_the_code() -> None:
     found = {"error": {"type": "a", "code": 400, "details": {"error_code": "File_Expired"}}}
     complaint = complaints.read(found)

@@ -9,10 +9,9 @@ from contextlib import aclosing
 
 from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Headers, Opened, Takeover
 from appliance.core.relay import Relay
-from appliance.journal import Answered, Journal
+from appliance.journal import MOST_DEGRADED, Answered, Journal
 from appliance.metrics import Metrics, Outcome
 
-MOST_DEGRADED = 16
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 """Some are names of fields as a client wrote them: only what is harmless in a header goes into one."""
 

@@ -288,7 +288,7 @@ class Appliance:
             return Counted(served_by=LOCAL, tokens=guess, fallback=fallback, degraded="count")
 
     def _record(self, id: str, request: ChatRequest, tried: Tried) -> None:
-        error = tried.error or tried.flaw
+        error, habits = tried.error or tried.flaw, self.habits.get(tried.leg)
         self.journal.record(
             Attempt(
                 at=time.time(),
@@ -305,6 +305,9 @@ class Appliance:
                 takeover=tried.silence is not None,
                 silence_s=tried.silence,
                 leg_model=tried.model,
+                patient=tried.patient,
+                slow_s=habits.slow(asyncio.get_running_loop().time()) if habits is not None else None,
+                blameless=tried.blameless,
             )
         )
 

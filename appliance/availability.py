@@ -6,7 +6,7 @@ Rules of this file:
    way, its first try. Down and therefore not even asked counts as down; a second try that ends well does not make the
    first one well.
 2. Applications see whole requests: answered, by whomever, or failed.
-3. What the caller got wrong, and a caller who left, count on neither side.
+3. What the caller got wrong, and a caller who left, count on neither side; nor does what proves nothing against a leg.
 4. A share is exact, as two numbers; whoever shows it rounds down. Of nothing there is no share.
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, Protocol, cast
 
 from appliance.core.actions import Action, Call, Done, Drop, Emit, Pause, Race
@@ -95,7 +96,7 @@ async def _next(relay: Relay, calls: Calls, clock: Callable[[], float], patience
     try:
         with patience:
             events = await calls.next(company=relay.wants_company)
-    except TimeoutError:
+    except Overdue:
         return relay.expire(clock())
     except StopAsyncIteration:
         return relay.end(clock(), calls.speaker)
@@ -134,6 +135,7 @@ class Calls:
         for name, stream in self._streams.items():
             if name not in self._waits:
                 self._waits[name] = asyncio.ensure_future(anext(stream))
+                self._waits[name].set_name(f"the next events of {name}")
         await asyncio.wait(self._waits.values(), return_when=asyncio.FIRST_COMPLETED)
         self.speaker = next(name for name, wait in self._waits.items() if wait.done())
         return self._waits.pop(self.speaker).result()
@@ -144,20 +146,27 @@ class Calls:
         self.speaker = next(iter(self._streams), "")
 
     async def close(self) -> None:
-        """Close them all."""
-        for name in list(self._streams):
-            await self._close(name)
+        """Close them all, whatever comes of one."""
+        async with AsyncExitStack() as stack:
+            for name in self._streams:
+                stack.push_async_callback(self._close, name)
 
     async def _close(self, name: str) -> None:
         stream, wait = self._streams.pop(name), self._waits.pop(name, None)
-        if wait is not None:
-            wait.cancel()
-            await asyncio.wait([wait])
-            _ = wait.cancelled() or wait.exception()  # nobody else will look at it
-        await stream.aclose()
+        try:
+            if wait is not None:
+                wait.cancel()
+                await asyncio.wait([wait])
+                _ = wait.cancelled() or wait.exception()  # nobody else will look at it
+        finally:
+            await stream.aclose()
 
 
 LOOK = 1.0
+
+
+class Overdue(Exception):
+    """The relay's deadline passed; a backend's own `TimeoutError` is its failure."""
 
 
 class Patience:
@@ -190,7 +199,7 @@ class Patience:
         assert task is not None
         # Who is cancelled by somebody else as well stays cancelled.
         if self._over and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise TimeoutError from error
+            raise Overdue from error
 
     def close(self) -> None:
         if self._timer is not None:

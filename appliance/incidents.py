@@ -4,10 +4,12 @@ Rules of this file:
 
 1. An incident of an upstream begins with its first failure after it was well, and ends with the first answer that it
    brought to its end and that was asked of it after that failure. One that was under way already tells of before.
-2. What the caller got wrong, and a caller who left, are neither a failure nor an answer (`journal.BLAMELESS`).
+2. What proves nothing against whoever was asked is neither a failure nor an answer (`journal.Asked.failed`): what the
+   caller got wrong, a caller who left, another answer than the one that was to be repeated.
 3. Requests that were not even asked of it, because it was known to be down, are affected by the incident too.
 4. A cloud that was slow to begin, as `core.first_words` says it, has an entry of another kind: it was not down, and
-   whoever is down need not have been slow. What counts for it is when its streamed answers were over.
+   whoever is down need not have been slow. What counts for it is when its streamed answers were over, but for those
+   to what takes long by its nature (`Asked.patient`).
 """
 
 from __future__ import annotations
@@ -131,7 +133,7 @@ class _Word(NamedTuple):
 def _words(record: Record) -> Iterator[_Word]:
     by = _answered_by(record)
     for leg in record.legs:
-        if judged(leg.name, stream=record.stream) and leg.first_content is not None:
+        if judged(leg.name, stream=record.stream) and leg.first_content is not None and not leg.patient:
             yield _Word(leg.at, leg.name, leg.first_content, record.request_id, by)
 
 

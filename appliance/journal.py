@@ -6,8 +6,8 @@ Rules of this file:
    The log also hears when a cloud begins to be slow and when it no longer is, with the answer that tells it.
 2. A `Record` is made once per request, at its end, of its attempts and of what `Answered` says; it may be kept for
    months, so it is stricter than the log: of a sentence it keeps our own words only, of a name what a name looks like.
-3. Of requests that were turned away before anybody was asked only so many are kept: a client that asks for nonsense
-   in a loop must not push out what is worth knowing.
+3. Of requests that were turned away before anybody was asked only so many are kept, of the refused and of the failed
+   each: a client in a loop must not push out what is worth knowing. The others are counted (`Counts.unrecorded`).
 4. No text of a prompt or an answer ever comes here; a record knows lengths, faults and times.
 """
 
@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from appliance.core.chat import Fault
 from appliance.core.first_words import NAME as SLOW
-from appliance.core.first_words import FirstWords, sentence
+from appliance.core.first_words import sentence
 from appliance.core.route import LOCAL
 
 log = logging.getLogger("appliance.journal")
@@ -37,7 +37,9 @@ REMEMBERED = 200
 UNFINISHED = 10_000
 """Requests whose attempts are held until they end; there is no room for more than half as many connections."""
 TURNED_AWAY = 60
-"""Requests kept of those a minute that were refused before anybody was asked."""
+"""Requests kept of those a minute that ended in the same way before anybody was asked."""
+MOST_DEGRADED = 16
+"""So many names of what was done less well are told, and kept."""
 NOBODY = "nobody"
 BLAMELESS = frozenset(fault.value for fault in (Fault.REQUEST, Fault.TOO_LONG, Fault.GONE))
 """What went wrong and says nothing about whoever was asked: it was the caller."""
@@ -49,7 +51,8 @@ class Attempt:
 
     `model` is what the client asked for, in its own words, and `leg_model` what this leg calls it. `continued`: this
     leg went on from words that were there, another's or its own; `takeover` and `silence_s`: how long there was no
-    content in between.
+    content in between. `patient`: what was asked takes long to begin; `slow_s`: how long this leg lately takes to
+    begin, if that is worth a warning. `blameless`: the fault proves nothing against the leg.
     """
 
     at: float
@@ -66,6 +69,9 @@ class Attempt:
     takeover: bool = False
     silence_s: float | None = None
     leg_model: str = ""
+    patient: bool = False
+    slow_s: float | None = None
+    blameless: bool = False
 
     def fields(self) -> dict[str, object]:
         """What a structured log line says of it, by name."""
@@ -128,11 +134,13 @@ class Asked:
     characters: int
     continued: bool
     silence: float | None
+    patient: bool = False
+    blameless: bool = False
 
     @property
     def failed(self) -> bool:
         """Did the leg fail, by its own fault?"""
-        return self.fault is not None and self.fault not in BLAMELESS
+        return self.fault is not None and not self.blameless and self.fault not in BLAMELESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,13 +182,14 @@ class Record:
 @dataclass(slots=True, kw_only=True)
 class Counts:
     """Requests since the start. `fell_back`: answered by another than the first choice, before any content;
-    `taken_over`: gone on with in mid-answer."""
+    `taken_over`: gone on with in mid-answer; `unrecorded`: counted here, but too many of a kind to make a record."""
 
     total: int = 0
     running: int = 0
     taken_over: int = 0
     fell_back: int = 0
     failed: int = 0
+    unrecorded: int = 0
 
 
 class Journal:
@@ -191,19 +200,18 @@ class Journal:
         self._keep = keep
         self._recent: deque[Attempt] = deque(maxlen=REMEMBERED)
         self._unfinished: dict[str, list[Attempt]] = {}
-        self._first_words: dict[str, FirstWords] = {}
         self._slow: set[str] = set()
-        self._turned_away: deque[float] = deque(maxlen=TURNED_AWAY)
+        self._turned_away: defaultdict[Ending, deque[float]] = defaultdict(lambda: deque(maxlen=TURNED_AWAY))
 
     def turned_away(self, answered: Answered) -> None:
         """A request is over before anybody was asked to answer it."""
         self.counts.total += 1
-        if answered.ending == "failed":
-            self.counts.failed += 1
-        elif len(self._turned_away) == TURNED_AWAY and abs(answered.at - self._turned_away[0]) < 60.0:
+        self.counts.failed += answered.ending == "failed"
+        alike = self._turned_away[answered.ending]
+        if len(alike) == TURNED_AWAY and abs(answered.at - alike[0]) < 60.0:
+            self.counts.unrecorded += 1
             return
-        else:
-            self._turned_away.append(answered.at)
+        alike.append(answered.at)
         self.finished(answered)
 
     def finished(self, answered: Answered) -> Record:
@@ -233,7 +241,7 @@ class Journal:
         for tell in self._told:
             tell(attempt)
         if judged(attempt.leg, stream=attempt.stream) and attempt.first_content_s is not None:
-            self._watch(attempt.leg, attempt.first_content_s, attempt.at)
+            self._watch(attempt.leg, attempt.slow_s)
         after = "" if attempt.silence_s is None else f", gone on with after {attempt.silence_s:.3f} s of silence"
         if attempt.fault is None:
             log.info(
@@ -249,7 +257,7 @@ class Journal:
         self._recent.append(attempt)
         # Somebody must fix a configuration; everything else heals or is the caller's.
         level = logging.ERROR if attempt.fault is Fault.CONFIG else logging.WARNING
-        if attempt.fault in (Fault.REQUEST, Fault.GONE):
+        if attempt.fault in (Fault.REQUEST, Fault.GONE) or attempt.blameless:
             level = logging.INFO
         log.log(
             level,
@@ -264,11 +272,8 @@ class Journal:
             extra=attempt.fields(),
         )
 
-    def _watch(self, leg: str, first_content_s: float, at: float) -> None:
+    def _watch(self, leg: str, usual: float | None) -> None:
         """Is it slow now, and was not before, or the other way round?"""
-        words = self._first_words.setdefault(leg, FirstWords())
-        words.began(first_content_s, at)
-        usual = words.slow(at)
         if (usual is not None) == (leg in self._slow):
             return
         self._slow ^= {leg}
@@ -293,7 +298,6 @@ def _rounded(seconds: float | None) -> float | None:
 
 # ------------------------------------------------------------------------------------------ what may be kept
 
-MOST_DEGRADED = 16
 LONGEST_REASON = 200
 _NAME = re.compile(r"[\w.:/@+\[\]-]{1,100}", re.ASCII)
 _QUOTED = re.compile(r"""(?<![\w])(['"]).*?\1(?!\w)""")
@@ -332,4 +336,6 @@ def _asked(attempt: Attempt) -> Asked:
         characters=attempt.characters,
         continued=attempt.continued,
         silence=attempt.silence_s,
+        patient=attempt.patient,
+        blameless=attempt.blameless,
     )

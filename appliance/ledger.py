@@ -78,6 +78,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (request, n)
         ) WITHOUT ROWID""",
     ),
+    (
+        "ALTER TABLE legs ADD COLUMN patient INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE legs ADD COLUMN blameless INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 """What each version adds to the one before; a file's version is how many of these it has. Never change one that was
 released: add one."""
@@ -345,7 +349,8 @@ class _Transaction:
 # --------------------------------------------------------------------------------------------------- records
 
 _REQUEST = "at request_id outcome dialect stream model served_by seconds degraded passed_over".split()
-_LEG = "name model at fault reason seconds first_content characters continued silence".split()
+_LEG = "name model at fault reason seconds first_content characters continued silence patient blameless".split()
+_SWITCHES = ("continued", "patient", "blameless")
 _INSERT_REQUEST = f"INSERT INTO requests ({', '.join(_REQUEST)}) VALUES ({', '.join('?' * len(_REQUEST))})"  # noqa: S608 - our own names
 _INSERT_LEG = f"INSERT INTO legs VALUES ({', '.join('?' * (len(_LEG) + 2))})"  # noqa: S608
 _SELECT = f"""SELECT r.id, {", ".join(f"r.{name}" for name in _REQUEST)}, {", ".join(f"l.{name}" for name in _LEG)}
@@ -391,4 +396,4 @@ def _record(rows: Sequence[tuple[Any, ...]]) -> Record:
     of |= {"stream": bool(of["stream"]), "degraded": tuple(json.loads(of["degraded"]))}
     of |= {"passed_over": tuple(json.loads(of["passed_over"]))}
     legs = [dict(zip(_LEG, row[ends:], strict=True)) for row in rows if row[ends] is not None]
-    return Record(**of, legs=tuple(Asked(**{**leg, "continued": bool(leg["continued"])}) for leg in legs))
+    return Record(**of, legs=tuple(Asked(**leg | {name: bool(leg[name]) for name in _SWITCHES}) for leg in legs))

@@ -79,6 +79,13 @@ def test_only_what_is_its_own_fault_counts_against_a_cloud(fault: Fault) -> None
     assert len(BLAMELESS) == 3
 
 
+def test_a_fault_that_proves_nothing_against_a_cloud_does_not_count_against_it() -> None:
+    """Asked to repeat the half that another cloud had said, it said something else."""
+    repeated = record(asked("openai", "broken"), asked("second", "broken", blameless=True), outcome="failed")
+    found = {leg.name: (leg.share, leg.faults) for leg in told(repeated, record(asked("second"))).clouds}
+    assert found == {"openai": (Share(0, 1), {"broken": 1}), "second": (Share(1, 1), {})}
+
+
 @pytest.mark.parametrize("outcome", ["refused", "left"])
 def test_a_caller_who_errs_or_leaves_counts_on_neither_side(outcome: str) -> None:
     found = told(record(asked("openai", "gone"), outcome=outcome), record(asked()))

@@ -14,7 +14,7 @@ from appliance.core.pulse import Limits
 from appliance.core.relay import Relay
 from appliance.core.route import Leg
 from appliance.core.scopes import Breakers
-from appliance.drive import Patience, drive
+from appliance.drive import Overdue, Patience, drive
 
 CLAUDE = Leg(name="claude", model="sonnet", continues=False)
 BOX = Leg(name="local", model="starter", continues=True, offers=frozenset())
@@ -398,10 +398,10 @@ def test_a_deadline_that_has_come_already_is_kept_on_the_loop_we_run_on():
         relay = Late()
         patience = Patience(relay)
         relay.deadline = loop.time() - 1
-        with pytest.raises(TimeoutError), patience:
+        with pytest.raises(Overdue), patience:
             await asyncio.sleep(10)
         relay.deadline = loop.time() - 1
-        with pytest.raises(TimeoutError):
+        with pytest.raises(Overdue):
             with patience:
                 pass  # answered at once, with a timer still to ring
             relay.deadline = loop.time() - 2

@@ -107,5 +107,12 @@ def test_a_client_that_leaves_closes_both():
 def test_both_may_speak_in_the_same_moment():
     first, second = Script("claude", LATE + 1.0, [A], 1, [ENDED]), Script("second", 1, [B], 1, [ENDED])
     events, error, recorded, *_ = run(first, second)
-    assert (len(events), error, len(recorded)) == (2, None, 2)
-    assert events[0] in (A, B)
+    assert (events, error, recorded) == ([A, ENDED], None, [("second", Fault.GONE), ("claude", None)])
+
+
+@pytest.mark.parametrize("dies", ["claude", "second"])
+def test_a_backends_own_timeout_is_not_taken_for_our_deadline(dies):
+    lines = {"claude": [8, [A, ENDED]], "second": [8, [A, ENDED]], dies: [5 if dies == "claude" else 2, TimeoutError()]}
+    events, error, recorded, *_ = run(*(Script(name, *said) for name, said in lines.items()))
+    assert (events, error) == ([A, ENDED], None)
+    assert recorded == [(dies, Fault.BROKEN), ("second" if dies == "claude" else "claude", None)]

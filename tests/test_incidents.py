@@ -69,6 +69,12 @@ def test_a_caller_who_errs_or_leaves_is_neither_a_failure_nor_an_answer() -> Non
             assert within[0].requests == 2
 
 
+def test_a_fault_that_proves_nothing_against_the_leg_is_neither_a_failure_nor_an_answer() -> None:
+    other = record(asked("openai", "broken", at=20, blameless=True), outcome="failed", request_id="x")
+    assert told(other) == []
+    assert told(failed(10), other, well(30)) == [incident(10, 30)]
+
+
 def test_requests_that_were_not_even_asked_are_affected_as_long_as_it_lasts() -> None:
     def passed(at: float, **changes: object) -> object:
         return record(
@@ -127,9 +133,11 @@ def test_the_order_of_the_records_does_not_matter() -> None:
 # -------------------------------------------------------------------------------------------------- slow ones
 
 
-def began(at: float, first: float, *, name: str = "openai", stream: bool = True, **changes: object) -> object:
+def began(
+    at: float, first: float, *, name: str = "openai", stream: bool = True, patient: bool = False, **changes: object
+) -> object:
     """An answer that was over at `at`, and whose first word had come after `first` seconds."""
-    leg = asked(name, at=at, seconds=first + 1, first_content=first)
+    leg = asked(name, at=at, seconds=first + 1, first_content=first, patient=patient)
     return record(leg, request_id=f"s{at}", stream=stream, **changes)  # type: ignore[arg-type]
 
 
@@ -166,6 +174,11 @@ def test_the_worst_median_is_kept_and_who_answered_in_the_end() -> None:
     )
     found = [one for one in told(*row(1000, 5, 6.0), rescued, *row(1010, 20, 9.0)) if one.kind == "slow"]
     assert found == [slow(1004, None, 22, 9.0, answered_by={"openai": 21, "n1n": 1})]
+
+
+def test_what_takes_long_by_its_nature_makes_nobody_slow() -> None:
+    assert told(*row(1000, 20, 30.0, patient=True)) == []
+    assert told(*row(1000, 8, 8.0), *row(1100, 20, 1.0, patient=True)) == [slow(1004, None, 4, 8.0)]
 
 
 def test_being_slow_is_not_being_down_and_both_may_be_so() -> None:

@@ -61,6 +61,12 @@ def test_a_failure_is_said_as_loudly_as_somebody_must_act(fault, caplog):
     assert journal.recent() == [attempt(fault, reason="It broke.")]
 
 
+def test_what_proves_nothing_against_the_leg_is_not_said_loudly(caplog):
+    caplog.set_level(logging.INFO, logger="appliance.journal")
+    Journal().record(attempt(Fault.BROKEN, blameless=True))
+    assert [one.levelno for one in caplog.records] == [logging.INFO]
+
+
 def test_the_last_failures_come_newest_first_and_only_as_many_as_asked_for():
     journal = Journal()
     for at in range(30):
@@ -340,10 +346,11 @@ def test_a_long_list_of_fields_is_cut():
 # --------------------------------------------------------------------------------------------- slow, turned away
 
 
-def heard(journal, *waits, start=0, **changes):
-    """Streamed answers whose first words took so long, one every second."""
-    for index, wait in enumerate(waits):
-        journal.record(attempt(at=float(start + index), **{"stream": True, "first_content_s": wait, **changes}))
+def heard(journal, *slow, **changes):
+    """Streamed answers of somebody who then is usually so slow to begin, or not slow."""
+    for usual in slow:
+        one = attempt(stream=True, first_content_s=1.0, slow_s=usual)
+        journal.record(replace(one, **changes))
 
 
 def warnings(caplog):
@@ -359,29 +366,24 @@ def warnings(caplog):
 def test_a_cloud_that_is_slow_to_begin_is_one_line_when_it_begins_and_one_when_it_ends(caplog):
     caplog.set_level(logging.INFO, logger="appliance.journal")
     journal = Journal()
-    heard(journal, *[6.25] * 4)
+    heard(journal, None, None)
     assert warnings(caplog) == []
-    heard(journal, *[6.25] * 16, start=4)
+    heard(journal, 6.25, 7.5, 4.5)
     assert warnings(caplog) == [("claude is slow: the first word takes 6.2 s in the median", 6.25)]
-    heard(journal, *[0.5] * 20, start=20)
+    heard(journal, None, None)
     assert warnings(caplog) == [("claude is no longer slow", None)]
-    heard(journal, *[7.0] * 20, start=40)
+    heard(journal, 7.0)
     assert warnings(caplog) == [("claude is slow: the first word takes 7.0 s in the median", 7.0)]
 
 
-def test_the_first_answer_after_a_long_while_ends_it(caplog):
-    journal = Journal()
-    heard(journal, *[9.0] * 5)
-    heard(journal, 9.0, start=10_000)
-    assert [said for said, _ in warnings(caplog)][1:] == ["claude is no longer slow"]
-
-
 @pytest.mark.parametrize("changes", [{"stream": False}, {"leg": "local"}, {"first_content_s": None}])
-def test_whole_answers_and_the_box_are_never_slow(changes, caplog):
+def test_only_the_first_word_of_a_clouds_streamed_answer_changes_that(changes, caplog):
     journal = Journal()
-    for at in range(20):
-        one = attempt(at=float(at), **{"stream": True, "first_content_s": 30.0})
-        journal.record(replace(one, **changes))
+    heard(journal, 30.0, **changes)
+    assert warnings(caplog) == []
+    heard(journal, 30.0)
+    assert len(warnings(caplog)) == 1
+    heard(journal, None, **changes)
     assert warnings(caplog) == []
 
 
@@ -410,13 +412,20 @@ def test_a_request_that_was_turned_away_is_kept_and_counted():
     assert journal.counts == Counts(total=2, failed=1)
 
 
-def test_of_a_flood_of_nonsense_only_so_much_is_kept_but_of_our_own_failures_all():
+@pytest.mark.parametrize("ending", ["refused", "failed"])
+def test_of_a_flood_only_so_much_is_kept_and_the_rest_is_counted(ending):
     kept = []
     journal = Journal(keep=kept.append)
     for at in range(800):
-        journal.turned_away(refusal(at / 8))  # for 100 seconds
+        journal.turned_away(refusal(at / 8, ending))  # for 100 seconds
     assert [one.at for one in kept] == [*(at / 8 for at in range(60)), *(60 + at / 8 for at in range(60))]
-    assert journal.counts.total == 800
+    assert journal.counts == Counts(total=800, failed=800 if ending == "failed" else 0, unrecorded=680)
+
+
+def test_a_flood_of_the_one_kind_leaves_room_for_the_other():
+    kept = []
+    journal = Journal(keep=kept.append)
     for at in range(100):
-        journal.turned_away(refusal(100.0 + at / 1000, "failed"))
-    assert len(kept) == 220
+        journal.turned_away(refusal(at / 100))
+    journal.turned_away(refusal(1.0, "failed"))
+    assert [one.outcome for one in kept] == ["refused"] * 60 + ["failed"]

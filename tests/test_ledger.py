@@ -87,6 +87,8 @@ def test_records_come_back_as_they_were_in_the_order_in_which_they_ended(path: P
         seconds=0.5,
         first_content=0.25,
         characters=12,
+        patient=True,
+        blameless=True,
     )
     mine = [
         record(
@@ -385,8 +387,25 @@ def test_an_older_file_is_brought_up_to_date_and_keeps_its_records(path: Path, m
     write(path, *numbered(1, first=2))
     assert ids(path) == ["r0", "r1", "r2"]
     with closing(sqlite3.connect(path)) as file:
-        assert file.execute("PRAGMA user_version").fetchall() == [(2,)]
+        assert file.execute("PRAGMA user_version").fetchall() == [(len(ledger.MIGRATIONS),)]
         assert file.execute("SELECT colour FROM requests").fetchall() == [("red",)] * 3
+
+
+def test_the_records_of_the_first_version_are_those_of_nobody_patient_or_blameless(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.parent.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "MIGRATIONS", ledger.MIGRATIONS[:1])
+        with closing(begin(path)) as file:
+            file.execute("INSERT INTO requests VALUES (1, 1e9, 'r', 'failed', 'openai', 1, 'm', 'a', 1.0, '[]', '[]')")
+            file.execute("INSERT INTO legs VALUES (1, 0, 'a', 'm', 1e9, 'broken', '', 1.0, 0.5, 7, 0, NULL)")
+            file.execute("INSERT INTO legs VALUES (1, 1, 'b', 'm', 1e9, 'gone', '', 1.0, 0.5, 7, 1, 0.25)")
+    write(path, record(asked("a", "broken", patient=True, blameless=True), at=1e9))
+    old, new = records(path)
+    assert [(leg.failed, leg.patient, leg.blameless) for leg in old.legs] == [(True, False, False), (False,) * 3]
+    assert [leg.silence for leg in old.legs] == [None, 0.25]
+    assert [(leg.failed, leg.patient, leg.blameless) for leg in new.legs] == [(False, True, True)]
 
 
 def test_a_step_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 Rules of this file:
 
 1. Nobody waits for the answer: it has a deadline of its own, and no second try.
-2. It is nobody's request: it is not in the journal, and does not make the upstream look used.
+2. It is nobody's request: it is not in the journal, and does not make the upstream or the model look used.
 3. Leave is given back, whatever happens.
 """
 
@@ -31,9 +31,7 @@ async def ask(
 ) -> str | None:
     """How it went: "ok" or the fault's word. ``None`` if there was no leave to ask."""
     clock = asyncio.get_running_loop().time
-    by_users = breakers.asked_at
-    leave = breakers.begin(clock(), model)
-    breakers.asked_at = by_users  # else canaries would keep each other alive
+    leave = breakers.begin(clock(), model, wanted=False)  # else canaries would keep each other alive
     if leave is None:
         return None
     try:

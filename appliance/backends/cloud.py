@@ -10,13 +10,15 @@ Rules of this file:
    they are the cloud's (`client_key`), and then a cloud that refuses them has an answer for the client, not for us.
 4. What is lost in translation is said (`Degraded`).
 5. With `watch_whole` a whole answer is asked for as a stream, so that whoever waits for it sees it grow (`Progress`),
-   and is put together here. What a cloud refuses then may be our doing: it is asked again, as the caller asked.
+   and is put together here. What a cloud refuses then and speaks of streaming may be our doing: it is asked again, as
+   the caller asked. If that is answered, so are the next requests for this model, for `UNSTREAMED_S`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
@@ -38,6 +40,9 @@ OK = 200
 EVENTS, JSON = "text/event-stream", "application/json"
 NOT_STREAMED = frozenset(("audio",))
 """What an answer must be able to do that OpenAI does not do in the same way, or at all, in a stream."""
+UNSTREAMED_S = 3600.0
+UNSTREAMED = 256
+"""Models remembered because they are not streamed."""
 UNWELCOME = (401, 403)
 OVERLOADED = (503, 529)
 OF_THE_WAY = (404, 405, 407, 410)
@@ -103,6 +108,7 @@ class CloudBackend:
         self._client_key = target.client_key
         self._quirks = target.quirks
         self._watch_whole = target.watch_whole
+        self._unstreamed: dict[str, float] = {}  # until when which models are not asked for as a stream
         ours = {name.lower(): value for name, value in target.headers}
         if target.key is not None and not target.client_key:
             header = target.key_header.lower()
@@ -188,20 +194,34 @@ class CloudBackend:
         return self._answer(request, model)
 
     async def _watched(self, request: ChatRequest, model: str) -> AsyncGenerator[Sequence[Event], None]:
-        try:
-            async with aclosing(self._answer(request, model, streamed=True)) as batches:
-                async for batch in batches:
-                    yield batch
-            return
-        except Unfoldable:
-            pass
-        except BackendError as error:
-            if error.fault is not Fault.REQUEST or error.status in UNWELCOME:
-                raise
+        clock = asyncio.get_running_loop().time
+        refused = begun = False
+        if self._unstreamed.get(model, -math.inf) <= clock():
+            try:
+                async with aclosing(self._answer(request, model, streamed=True)) as batches:
+                    async for batch in batches:
+                        begun = True
+                        yield batch
+                return
+            except Unfoldable:
+                pass
+            except BackendError as error:
+                refused = not begun and _is_of_streaming(error)
+                # Behind a 200 it is told in other bytes than the caller would have seen.
+                if error.fault is not Fault.REQUEST or not (begun or refused):
+                    raise
         yield [Progress(kind="thinking", characters=0)]  # from here on nothing will be seen before the end
         async with aclosing(self._answer(request, model)) as batches:
             async for batch in batches:
+                if refused:  # and this is not
+                    self._not_streamed(model, clock() + UNSTREAMED_S)
                 yield batch
+
+    def _not_streamed(self, model: str, until: float) -> None:
+        self._unstreamed.pop(model, None)  # the one remembered last stands last
+        if len(self._unstreamed) >= UNSTREAMED:
+            del self._unstreamed[next(iter(self._unstreamed))]
+        self._unstreamed[model] = until
 
     async def _answer(
         self, request: ChatRequest, model: str, *, streamed: bool = False
@@ -319,6 +339,11 @@ class CloudBackend:
                 raise BackendError(Fault.BROKEN, message)
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _is_of_streaming(refusal: BackendError) -> bool:
+    """Does it speak of streaming, in whatever place? What only repeats our request is then asked once too often."""
+    return refusal.reply is not None and b"stream" in refusal.reply.body.lower()
 
 
 def _passed_down(response: ClientResponse) -> Headers:

@@ -47,6 +47,10 @@ class Tried:
     silence: float | None = None
     model: str = ""
     flaw: BackendError | None = None
+    patient: bool = False
+    """Was it expected to take long to begin (thinking, a long prompt)? Then its time says nothing of the leg's."""
+    blameless: bool = False
+    """Did its end prove nothing about the leg?"""
 
 
 class Attempt:
@@ -58,10 +62,11 @@ class Attempt:
 
     __slots__ = (
         "_characters",
+        "_cut_short",
         "_echo",
         "_flaw",
+        "_goes_on",
         "_kept",
-        "_may_be_blank",
         "_seam",
         "_taste",
         "begun",
@@ -95,8 +100,8 @@ class Attempt:
         self._kept: list[Event] = []  # what it said while it repeated
         self._taste = None if leg.local else Taste()
         self._flaw: Complaint | None = None
-        # Half an answer may need nothing more, and a stop string may be the first thing it runs into.
-        self._may_be_blank = self.continuing or bool(request.stop) or request.messages[-1].role == "assistant"
+        self._goes_on = self.continuing or request.messages[-1].role == "assistant"
+        self._cut_short = False  # did a choice end by anything but its own wish?
 
     @property
     def finished(self) -> bool:
@@ -138,27 +143,26 @@ class Attempt:
         elif isinstance(event, ToolCallStart):
             self._may_be_blank = True
         elif isinstance(event, Finish):
-            self._may_be_blank = self._may_be_blank or event.reason != "stop" or event.stop is not None
+            self._cut_short = self._cut_short or event.reason != "stop" or event.stop is not None
         self._characters += self.draft.add(event)
         self.spoke = self.spoke or carries_content(event)
 
-    def ended_empty(self, finish: Finish) -> bool:
-        """An empty 200 is a failure of a cloud's. The box may stop at once, and so may whoever goes on from another's
-        words or from the caller's own, or runs into a stop string."""
-        nothing = not (self.draft.content or self.draft.ended)
-        goes_on = self.request.messages[-1].role == "assistant"
-        return not self.leg.local and nothing and finish.reason == "stop" and finish.stop is None and not goes_on
+    @property
+    def empty(self) -> bool:
+        """Is there nothing in it, now that it is at its end? An empty 200 is a failure of a cloud's. The box may stop
+        at once, and so may whoever goes on from another's words or from the caller's own, or runs into a limit."""
+        return not (self.leg.local or self.draft.content or self._cut_short or self._goes_on)
 
     def flaw(self) -> BackendError | None:
         """What is wrong with an answer that reached its end. The client has it; it counts against the cloud's model."""
         if self._taste is None or not self.draft.continuable:
             return None
         found = self._flaw or self._taste.finish()
-        if found is not None and found.flaw == "empty" and self._may_be_blank:
-            return None
+        if found is not None and found.flaw == "empty" and (self._cut_short or self._goes_on or self.request.stop):
+            return None  # half an answer may need nothing more, and a stop string may be the first thing it runs into
         return None if found is None else BackendError(Fault.QUALITY, f"{self.leg.name} {found.says}.", status=502)
 
-    def tried(self, error: BackendError | None, now: float) -> Tried:
+    def tried(self, error: BackendError | None, now: float, *, blameless: bool = False) -> Tried:
         """It is over."""
         return Tried(
             leg=self.leg.name,
@@ -170,6 +174,8 @@ class Attempt:
             silence=self.pulse.silence,
             model=self.leg.model,
             flaw=self.flaw() if error is None else None,
+            patient=self.pulse.patient,
+            blameless=blameless or (error is not None and error.fault is Fault.GONE),
         )
 
     def _counted(self, usage: Usage) -> Usage:

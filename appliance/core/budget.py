@@ -12,7 +12,9 @@ Rules:
 2. Of the last 100 requests (answered ones and extras) at most one in ten is an extra.
 3. An extra after a quiet time (`QUIET` seconds without any) is not held to rule 2, or a cloud with one user would never
    get its first. Rule 1 holds all the same, so that a cloud that always needs a second try soon goes without.
-4. One for each cloud, as gRPC has one for each server name: what one cloud answers earns nothing at another.
+4. One for each cloud, as gRPC has one for each server name. It pays for what its own failures and its own lateness
+   cost, also where another cloud is asked: who is asked beside it is often one that answers nobody else, and earns
+   nothing.
 5. No clock: `now` is in seconds, monotonic.
 """
 

@@ -108,7 +108,8 @@ class Pulse:
         """Seconds from the call to the first content, once there is some."""
         self.silence: float | None = None
         """Seconds without content at the seam, once it has gone on from another one's words."""
-        patient = takes_long(request)
+        self.patient = patient = takes_long(request)
+        """Does it take long to begin by its nature? Then that says nothing of the upstream's."""
         self.late = NEVER if self._box or patient or not request.stream else now + self._suspicion.late()
         if self._box:
             self._stalled = now + limits.total
@@ -135,12 +136,12 @@ class Pulse:
         wait = now - self.last
         if self.first_content is None:
             self.first_content = now - self.called_at
-            self.silence = None if self._left_off is None else now - self._left_off
             self.late = NEVER
             # A whole answer's first content is its end: it says nothing about a streamed one.
             if self._seen:
                 self._tell("first", self.first_content)
-                self._habits.began(self.first_content, now)
+                if not self.patient:
+                    self._habits.began(self.first_content, now)
         elif self._waiting_for == kind:
             self._tell(kind, wait)
         self.last, self._waiting_for = now, kind
@@ -153,6 +154,18 @@ class Pulse:
             self._drip.heard(kind, characters, now)
             self._dried_up = self._drip.deadline(now)
 
+    def went_on(self, now: float) -> None:
+        """The first content of its own came."""
+        self.silence = None if self._left_off is None else now - self._left_off
+
+    def outrun(self, now: float) -> bool:
+        """Another one was quicker. Was this one silent, and not thinking? Then it takes so long to begin at least."""
+        if self.first_content is not None or self.patient:
+            return False
+        self._suspicion.heard("first", now - self.called_at)
+        self._habits.began(now - self.called_at, now)
+        return True
+
     def thinks(self, now: float) -> None:
         """The leg says that it thinks; the thoughts themselves it may keep to itself."""
         if self._box or not self._seen:
@@ -160,6 +173,7 @@ class Pulse:
         self._drip.pause()
         self._dried_up = NEVER
         if self.first_content is None:
+            self.patient = True
             if self._limits.first_content is None:
                 self._until(max(self._stalled, now + PATIENT_FIRST))
                 self.late = max(self.late, now + PATIENT_FIRST)

@@ -29,24 +29,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from appliance.core.accounts import Accounts, silence
 from appliance.core.actions import Action, Call, Done, Drop, Emit, Pause, Race
-from appliance.core.again import pause_before
 from appliance.core.attempt import LETTERS_PER_TOKEN, Attempt, Tried
 from appliance.core.budget import Budget
-from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Finish, Progress, Takeover
+from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Progress, Takeover
 from appliance.core.draft import Draft
 from appliance.core.habits import Habits
-from appliance.core.pulse import NEVER, Heard, Limits, Pulse, moves_on, nobody, thinks
+from appliance.core.pulse import NEVER, Heard, Limits, moves_on, nobody, thinks
 from appliance.core.route import Leg, for_the_box
 from appliance.core.scopes import Breakers, Leave
-from appliance.core.verdict import refused_after, set_aside, verdict
+from appliance.core.verdict import refused_after, verdict
 
 DEATHS_TO_REFUSE = 2
 SKIPPED = "breaker-open"
 OFFLINE = "offline"
 HEDGED = "hedge"
-OF_THE_LOST = 2.0
-"""Seconds that an answer under way is still given when the way to its cloud is lost: a cable may be back at once."""
 
 
 class Relay:
@@ -65,10 +63,7 @@ class Relay:
         self._request = request
         self._waiting = list(legs)
         self._stands_in = any(not leg.local for leg in legs)  # for the box: is it a cloud's conversation?
-        self._breakers = breakers
-        self._habits = habits or {}
-        self._budgets = budgets or {}
-        self._limits, self._jitter, self._heard = limits, jitter, heard
+        self._accounts = Accounts(breakers, habits or {}, budgets or {}, limits=limits, jitter=jitter, heard=heard)
         self._one: Attempt | None = None  # the attempt whose answer it is to be, or that was the last one
         self._rival: Attempt | None = None  # another that runs beside it, while neither has said a word
         self._running = False  # a call is out and its end was not told yet
@@ -93,16 +88,9 @@ class Relay:
     @property
     def deadline(self) -> float:
         """When `expire` is to be called, if nothing else has happened by then."""
-        deadline = self._given_up_at(self._one) if self._one else NEVER
-        other = self._given_up_at(self._rival) if self._rival is not None else self._late
+        deadline = self._accounts.given_up_at(self._one) if self._one else NEVER
+        other = self._accounts.given_up_at(self._rival) if self._rival is not None else self._late
         return deadline if deadline < other else other
-
-    def _given_up_at(self, one: Attempt) -> float:
-        """Its deadline, which is near where there is no way to it any more."""
-        deadline, breakers = one.pulse.deadline, self._breakers.get(one.leg.name)
-        if breakers is None or breakers.lost_at is None:
-            return deadline
-        return min(deadline, breakers.lost_at + OF_THE_LOST)
 
     @property
     def warning(self) -> float:
@@ -143,23 +131,24 @@ class Relay:
     def receive(self, events: Sequence[Event], now: float, leg: str = "") -> list[Action]:
         """Events came from `leg`; from the one that was called last, if only one is being asked."""
         one = self._who(leg)
-        over = one.finished
+        over, spoke = one.finished, one.spoke
         try:
             heard = one.hear(events)
         except BackendError as error:
-            return self._failed(one, error, now, counts=False)  # it would have been an answer, only not this one
+            return self._failed(one, error, now, blameless=True)  # it would have been an answer, only not this one
         for event in heard:
-            if isinstance(event, Finish) and one.ended_empty(event):
-                empty = BackendError(Fault.BROKEN, f"{one.leg.name} ended its answer without any content.")
-                return self._failed(one, empty, now)
             if thinks(event):
                 one.pulse.thinks(now)
             if not isinstance(event, Progress):
                 one.add(event)
+        if one.finished and not over and one.empty:
+            return self._failed(one, _empty(one), now)
         progress = any(map(moves_on, events))
         actions = self._settled(one, now) if progress or one.finished else []
         if progress and not over:
             one.pulse.content(events, now)
+        if one.spoke and not spoke:
+            one.pulse.went_on(now)
         if one.finished and not over:
             one.pulse.ended(now)
         draft = one.draft
@@ -170,21 +159,22 @@ class Relay:
     def end(self, now: float, leg: str = "") -> list[Action]:
         """The leg's events are over."""
         one = self._who(leg)
-        if one.complete:
+        if one.finished or (one.complete and not one.empty):
             return [*self._settled(one, now), *self._finish(one, now)]
+        if one.complete:
+            return self._failed(one, _empty(one), now)
         return self._failed(one, BackendError(Fault.BROKEN, f"{one.leg.name} closed the answer before its end."), now)
 
     def fail(self, error: BackendError, now: float, leg: str = "") -> list[Action]:
         """The leg failed, or refused."""
-        return self._failed(self._who(leg), error, now)
+        one = self._who(leg)
+        return self._finish(one, now) if one.finished else self._failed(one, error, now)
 
-    def _failed(self, one: Attempt, error: BackendError, now: float, *, counts: bool = True) -> list[Action]:
-        if one.finished:
-            return self._finish(one, now)
+    def _failed(self, one: Attempt, error: BackendError, now: float, *, blameless: bool = False) -> list[Action]:
         if self._rival is not None:
             return self._lost(one, error, now)
         pause = self._worth_another_try(one, error, now)
-        tried = self._tried(one, error, now, counts=counts and pause is None)
+        tried = self._tried(one, error, now, counts=pause is None, blameless=blameless)
         self._errors.append((one.leg, error))
         if one.spoke:
             self._author, self._cut = one, error.fault.value
@@ -200,10 +190,7 @@ class Relay:
             return [tried, Done(error)]
         elif pause is not None:
             self._again.add(one.leg.name)
-            leave = self._leave(one.leg, now)
-            if leave is not None or one.leg.name not in self._breakers:  # else somebody else's trial began meanwhile
-                return [tried, Pause(pause), *self._enter(one.leg, leave, now + pause)]
-            self.fallback = self.fallback or error.fault.value
+            return [tried, Pause(pause), *self._enter(one.leg, self._accounts.leave(one.leg, now), now + pause)]
         else:
             self.fallback = self.fallback or error.fault.value
         return [tried, *self._call_next(now)]
@@ -211,26 +198,27 @@ class Relay:
     def expire(self, now: float) -> list[Action]:
         """The deadline passed."""
         assert self._one is not None
+        assert now >= self.deadline
         if self._rival is None and now >= self._late:
             actions = self._race(now)
-            if actions or now < self._given_up_at(self._one):
+            if actions or now < self._accounts.given_up_at(self._one):
                 return actions
         one = self._one
-        if self._rival is not None and now < self._given_up_at(one):
+        if self._rival is not None and now < self._accounts.given_up_at(one):
             one = self._rival
-        breakers = self._breakers.get(one.leg.name)
-        if breakers is not None and breakers.last is not None and now < one.pulse.deadline:
-            return self._failed(one, set_aside(one.leg, breakers, now), now)
-        one.pulse.gave_up(now)
-        error = BackendError(Fault.SILENT, f"{one.leg.name} {one.pulse.overdue(now)}.", status=504)
-        return self._failed(one, error, now)
+        if one.finished:
+            return self._finish(one, now)
+        return self._failed(one, self._accounts.given_up(one, now), now)
 
     def cancel(self, now: float) -> list[Action]:
         """The client left: nobody's failure. If it had its whole answer by then, that is an answer."""
         if not self._running or self._one is None:
             return [Done()]
         gone = BackendError(Fault.GONE, "The client left.")
-        running = [self._one] if self._rival is None else [self._one, self._rival]
+        if now < self._one.pulse.called_at:  # between two tries: the second was never made
+            self._accounts.unused(self._one.leg, self._one.leave)
+            return [Done()]
+        running = [one for one in (self._one, self._rival) if one is not None]
         self._rival = None
         return [*(self._tried(one, None if one.finished else gone, now) for one in running), Done()]
 
@@ -252,17 +240,17 @@ class Relay:
         one = self._one
         if one is None or not one.leg.hedge or one.draft.content or not self._waiting or self._waiting[0].local:
             return NEVER
-        return one.pulse.late
+        on_trial = one.leave is not None and one.leave.trial  # which is to show whether that one answers
+        return NEVER if on_trial else one.pulse.late
 
     def _race(self, now: float) -> list[Action]:
         """The next cloud is asked beside the late one, unless that would be a trial, or too many such."""
         assert self._one is not None
         self._one.pulse.late = NEVER
         leg = self._waiting[0]
-        breakers = self._breakers.get(leg.name)
-        if breakers is None or breakers.state(now, leg.model) != "closed" or not self._affords(leg, now):
+        if not self._accounts.well(leg, now) or not self._accounts.affords(self._one, now):
             return []
-        leave = self._leave(leg, now)
+        leave = self._accounts.leave(leg, now)
         assert leave is not None  # nobody is turned away from a closed one
         del self._waiting[0]
         self._rival = self._attempt(leg, leave, self._request, Draft(self._request.n), now)
@@ -274,9 +262,11 @@ class Relay:
         if other is None:
             return []
         quicker = BackendError(Fault.GONE, f"{one.leg.name} was quicker.")
+        silent = None
         if one is self._rival:
             self.fallback = self.fallback or HEDGED
-        return [self._tried(other, quicker, now), *self._alone(one, other)]
+            silent = silence(other, now) if other.pulse.outrun(now) else None
+        return [self._tried(other, quicker, now, against=silent), *self._alone(one, other)]
 
     def _lost(self, one: Attempt, error: BackendError, now: float) -> list[Action]:
         """Of two that run, `one` failed, and neither had said a word."""
@@ -286,9 +276,10 @@ class Relay:
         if error.fault is Fault.REQUEST and one is self._one:
             gone = BackendError(Fault.GONE, "The request was the caller's mistake.")
             return [tried, self._tried(other, gone, now), Drop(other.leg), Done(error)]
-        self._errors.append((one.leg, error))
         if error.fault is Fault.REQUEST:
             self._waiting.insert(0, one.leg)  # it was asked out of turn: what it says counts when it is its own
+        else:
+            self._errors.append((one.leg, error))
         if one is self._one:
             self.fallback = self.fallback or error.fault.value
         return [tried, *self._alone(other, one)]
@@ -318,19 +309,18 @@ class Relay:
             leg = self._waiting.pop(0)
             if self._draft.content and not (self._draft.continuable and self._can_go_on(leg)):
                 continue
-            leave = self._leave(leg, now)
-            breakers = self._breakers.get(leg.name)
-            if breakers and leave is None:
-                self._errors.append((leg, set_aside(leg, breakers, now)))
-                self.fallback = self.fallback or (OFFLINE if breakers.offline else SKIPPED)
+            leave = self._accounts.leave(leg, now)
+            if self._accounts.refused(leg, leave):
+                self._errors.append((leg, self._accounts.why(leg, now)))
+                self.fallback = self.fallback or (OFFLINE if self._accounts.offline(leg) else SKIPPED)
                 self.passed_over.append(leg.name)
                 continue
             if self._draft.content and not leg.continues:
-                self._repeated = True
-                if not self._affords(leg, now):
-                    if breakers and leave:
-                        breakers.abandon(leave)
+                assert self._one is not None
+                if not self._accounts.affords(self._author or self._one, now):
+                    self._accounts.unused(leg, leave)
                     continue
+                self._repeated = True
             return self._enter(leg, leave, now)
         stuck = self._draft.content and not self._draft.continuable
         return [Done(verdict(self._errors, stands_in=self._stands_in, stuck=stuck))]
@@ -345,14 +335,6 @@ class Relay:
         """Is it worth asking a cloud that cannot go on from half an answer for the whole of it? Once, and it has to be
         words: what was thought before them nobody thinks twice."""
         return not (leg.local or self._repeated) and self._request.stream and self._draft.given.spoken
-
-    def _affords(self, leg: Leg, now: float) -> bool:
-        budget = self._budgets.get(leg.name)
-        return budget is not None and budget.spend(now)
-
-    def _leave(self, leg: Leg, now: float) -> Leave | None:
-        breakers = self._breakers.get(leg.name)
-        return breakers.begin(now, leg.model) if breakers else None
 
     def _enter(self, leg: Leg, leave: Leave | None, now: float) -> list[Action]:
         draft, request, seam = self._draft, self._request, None
@@ -389,32 +371,16 @@ class Relay:
         now: float,
         seam: Takeover | None = None,
     ) -> Attempt:
-        breakers = self._breakers.get(leg.name)
-        failed = breakers is not None and breakers.failures > 0
         author = self._author if draft.content else None
-        pulse = Pulse(
-            leg,
-            request,
-            now,
-            limits=self._limits,
-            habits=self._habits.get(leg.name),
-            heard=self._heard,
-            left_off=author.pulse.last if author is not None and author.leg.name != leg.name else None,
-            wary=leave is not None and (leave.wary or failed),
-            hurried=leave is not None and leave.wary,
-        )
+        left_off = author.pulse.last if author is not None and author.leg.name != leg.name else None
+        pulse = self._accounts.pulse(leg, request, leave, now, left_off=left_off)
         return Attempt(leg, leave, request, draft, pulse, seam=seam)
 
     def _worth_another_try(self, one: Attempt, error: BackendError, now: float) -> float | None:
         """Seconds to wait before the same cloud is asked once more, if that is better than the next leg."""
-        leg = one.leg
-        if leg.local or one.draft.content or leg.name in self._again:
+        if one.leg.local or one.draft.content or one.leg.name in self._again:
             return None
-        breakers = self._breakers.get(leg.name)
-        pause = pause_before(error, self._jitter, now - one.pulse.called_at)
-        if pause is None or (breakers is not None and breakers.offline):
-            return None
-        return pause if self._affords(leg, now) else None
+        return self._accounts.worth_another_try(one, error, now)
 
     def _for_the_box(self, request: ChatRequest) -> ChatRequest:
         too_long = any(error.fault is Fault.TOO_LONG for _, error in self._errors)
@@ -426,19 +392,19 @@ class Relay:
             actions.append(Emit(one.draft.release()))
         return [*actions, Done()]
 
-    def _tried(self, one: Attempt, error: BackendError | None, now: float, *, counts: bool = True) -> Tried:
-        tried, leave = one.tried(error, now), one.leave
-        breakers, wrong = self._breakers.get(one.leg.name), error or tried.flaw
-        if breakers and leave:
-            if wrong is None:
-                breakers.succeed(leave, now)
-            elif wrong.fault is Fault.GONE or not counts:
-                breakers.abandon(leave)
-            else:
-                breakers.fail(leave, now, wrong, jitter=self._jitter)
-        if error is None:
-            one.pulse.learn(now)
-            if one.leg.name in self._budgets:
-                self._budgets[one.leg.name].earn()
+    def _tried(
+        self,
+        one: Attempt,
+        error: BackendError | None,
+        now: float,
+        *,
+        counts: bool = True,
+        blameless: bool = False,
+        against: BackendError | None = None,
+    ) -> Tried:
         self._running = False
-        return tried
+        return self._accounts.over(one, error, now, counts=counts, blameless=blameless, against=against)
+
+
+def _empty(one: Attempt) -> BackendError:
+    return BackendError(Fault.BROKEN, f"{one.leg.name} ended its answer without any content.")

@@ -171,12 +171,13 @@ class Breakers:
 
     # -------------------------------------------------------------------------------------------- what came
 
-    def begin(self, now: float, model: str = "") -> Leave | None:
-        """Leave to call now, or ``None``. Whoever gets it must give it back by `succeed`, `fail` or `abandon`."""
-        self.asked_at = now
+    def begin(self, now: float, model: str = "", *, wanted: bool = True) -> Leave | None:
+        """Leave to call now, or ``None``. Whoever gets it must give it back by `succeed`, `fail` or `abandon`.
+        `wanted`: somebody wants the answer; else it is asked to find out only, and that is not use of it."""
+        self.asked_at = now if wanted else self.asked_at
         if now >= self._forget_at:
             self._forget(now)
-        own = self._own(model, now)
+        own = self._own(model, now, wanted=wanted)
         if self._missing is not None or not own.admits(now):
             return None
         upstream = self._upstream.begin(now)
@@ -263,16 +264,18 @@ class Breakers:
         known = self._models.get(model[:LONGEST_NAME])
         return known.breaker if known is not None else None
 
-    def _own(self, model: str, now: float) -> Breaker:
-        """The model's breaker, from now on the one asked for last."""
+    def _own(self, model: str, now: float, *, wanted: bool = True) -> Breaker:
+        """The model's breaker, from now on the one asked for last, if that was somebody's wish."""
         name = model[:LONGEST_NAME]
         known = self._models.get(name)
         if known is None:
             if len(self._models) >= MODELS:
                 del self._models[self._dispensable(now)]
-            known = self._models[name] = _Known(self._breaker(), now)
-        self._models.move_to_end(name)
-        known.asked_at = now
+            known = self._models[name] = _Known(self._breaker(), asked_at=-_NEVER)
+            self._models.move_to_end(name, last=False)
+        if wanted:
+            self._models.move_to_end(name)
+            known.asked_at = now
         return known.breaker
 
     def _forget(self, now: float) -> None:

@@ -27,12 +27,13 @@ _INPUTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_toke
 
 
 class _Block:
-    """A block, and the pieces of a call's input."""
+    """A block, and the pieces of its texts and of a call's input."""
 
-    __slots__ = ("_said", "_written")
+    __slots__ = ("_said", "_texts", "_written")
 
     def __init__(self, said: dict[str, Any]) -> None:
         self._said = said
+        self._texts: dict[str, list[str]] = {}
         self._written: list[str] = []
 
     @property
@@ -43,25 +44,30 @@ class _Block:
         kind = delta.get("type")
         if isinstance(kind, str) and kind in TEXTS:
             key = TEXTS[kind]
-            self._said[key] = _text(self._said.get(key)) + _text(delta.get(key))
+            if key not in self._texts:
+                self._texts[key] = [_text(self._said.get(key))]
+            self._texts[key].append(_text(delta.get(key)))
         elif kind == "input_json_delta":
             self._written.append(_json(delta.get("partial_json")))
         elif kind == "citations_delta":
-            self._said["citations"] = [*(self._said.get("citations") or ()), delta.get("citation")]
+            if not isinstance(self._said.get("citations"), list):
+                self._said["citations"] = []
+            self._said["citations"].append(delta.get("citation"))
         elif kind in STATES:
             self._said.update((key, value) for key, value in delta.items() if key != "type")
         else:
             raise Unfoldable(Fault.BROKEN, "The cloud sent a piece of an answer that cannot be put together.")
 
     def whole(self) -> dict[str, Any]:
-        if self._said.get("type") not in CALLS and not self._written:
-            return self._said
-        written = "".join(self._written) or _json(self._said.get("input")) or "{}"
+        said = {**self._said, **{key: "".join(pieces) for key, pieces in self._texts.items()}}
+        if said.get("type") not in CALLS and not self._written:
+            return said
+        written = "".join(self._written) or _json(said.get("input")) or "{}"
         try:
             found = json.loads(written)
         except (ValueError, RecursionError):
             found = {}
-        return {**self._said, "input": found if isinstance(found, dict) else {}}
+        return {**said, "input": found if isinstance(found, dict) else {}}
 
 
 class _Message:

@@ -6,8 +6,9 @@ Rules of this file:
    the cloud whatever its body says.
 2. A 400 is the caller's, but for spent money, bad keys, unknown models and too many tokens dressed as 400.
 3. A page is not the cloud's word: somebody on the way said it, about no mistake of the caller's.
-4. Nobody may talk a cloud down: what a sentence quotes, or says of one field of the request, may be the caller's own
-   words, and is not searched for phrases that would set the cloud aside for everybody.
+4. Nobody may talk a cloud down: what stands in or between a sentence's quotations, or is said of one field of the
+   request, may be the caller's own words, and is not searched for phrases that would set the cloud aside for everybody.
+   Nor does it matter to anybody else that a file, or whatever a caller names by an id, is not there.
 5. Our sentences repeat a cloud's words only where somebody must mend a configuration, and then without its keys.
    For the caller of another dialect they stand in `words`.
 """
@@ -43,8 +44,27 @@ class Complaint:
 
     @property
     def unquoted(self) -> str:
-        """The message without what may be a caller's own words."""
+        """The message without its quotations."""
         return words.QUOTED.sub("_", self.message)
+
+    @property
+    def around(self) -> str:
+        """The message before its first quotation and after its last: whoever is quoted may close a quotation too."""
+        first, *rest = words.QUOTED.split(self.message)
+        return f"{first}_{rest[-1]}" if rest else first
+
+    @property
+    def of_a_field(self) -> bool:
+        """Is it about one field of the caller's request, other than the model?"""
+        if not words.NO_FIELD.fullmatch(self.param or ""):
+            return True
+        return words.FIELD.match(self.message) is not None
+
+    @property
+    def of_the_callers(self) -> bool:
+        """Is it about what only the caller knows: one of his fields, or a thing that he names by an id?"""
+        said = (self.unquoted, self.code.replace("_", " "))
+        return self.of_a_field or any(map(words.OWN_THING.match, said))
 
 
 def read(found: Any) -> Complaint:
@@ -54,8 +74,9 @@ def read(found: Any) -> Complaint:
     outer = found if isinstance(found, dict) else {}
     inner = outer.get("error")
     error: dict[str, Any] = inner if isinstance(inner, dict) else outer
-    message = inner if isinstance(inner, str) else error.get("message") or outer.get("detail")
-    code, named, param = error.get("code"), error.get("type") or error.get("status"), error.get("param")
+    said, place = _of_fields(outer.get("detail"))
+    message = inner if isinstance(inner, str) else error.get("message") or said
+    code, named, param = error.get("code"), error.get("type") or error.get("status"), error.get("param") or place
     metadata, details = error.get("metadata"), error.get("details")
     number = code if isinstance(code, int) and not isinstance(code, bool) else None
     if isinstance(code, str) and code.isdecimal() and len(code) == len("400"):
@@ -74,6 +95,19 @@ def read(found: Any) -> Complaint:
     )
 
 
+def _of_fields(detail: Any) -> tuple[Any, str | None]:
+    """FastAPI's list of what is wrong with the fields, as one sentence, and the place of the first."""
+    if not isinstance(detail, list):
+        return detail, None
+    said: list[tuple[str, str]] = []
+    for one in detail:
+        if isinstance(one, dict) and isinstance(one.get("msg"), str):
+            loc = one.get("loc")
+            steps = [str(step) for step in loc if step != "body"] if isinstance(loc, list) else []
+            said.append((".".join(steps), one["msg"]))
+    return "; ".join(f"{place}: {wrong}" if place else wrong for place, wrong in said), said[0][0] if said else None
+
+
 def _detailed(details: Any) -> str | None:
     """The code in the details: Anthropic's, or the reason in Google's ErrorInfo."""
     if isinstance(details, dict):
@@ -86,11 +120,6 @@ def _detailed(details: Any) -> str | None:
     return None
 
 
-def retry_after(headers: Headers) -> float | None:
-    """The seconds a cloud asks us to wait."""
-    return waits.asked(headers)
-
-
 def refusal(dialect: str, status: int, headers: Headers, body: bytes) -> BackendError:
     """A whole answer that is none, as the fault it is for us."""
     try:
@@ -98,7 +127,7 @@ def refusal(dialect: str, status: int, headers: Headers, body: bytes) -> Backend
     except (ValueError, RecursionError):
         found = None
     complaint = read(found)
-    wait = retry_after(headers)
+    wait = waits.asked(headers)
     wait = complaint.wait if wait is None else wait
     fault = _fault(status, complaint, wait)
     if fault in (Fault.REQUEST, Fault.CONFIG) and status not in _ALSO_IN_PAGES and _is_a_page(body, found):
@@ -162,7 +191,7 @@ def _said_in_a_stream(complaint: Complaint) -> Fault:
     if not words.FAILED.isdisjoint((complaint.code, complaint.type)):
         return Fault.BROKEN
     mistaken = not words.MISTAKEN.isdisjoint((complaint.code, complaint.type))
-    return _by_phrase(complaint) or (Fault.REQUEST if mistaken else Fault.BROKEN)
+    return _by_phrase(complaint) or (Fault.REQUEST if mistaken or complaint.of_the_callers else Fault.BROKEN)
 
 
 def is_the_callers(fault: Fault) -> bool:
@@ -181,28 +210,27 @@ def _by_words(complaint: Complaint) -> Fault | None:
         ):
             if word in known:
                 return fault
+        if word in words.DENIED:
+            return Fault.REQUEST if complaint.of_the_callers else Fault.CONFIG
     return None
 
 
 def _by_phrase(complaint: Complaint) -> Fault | None:
     if words.TOKENS.search(complaint.message):
         return Fault.TOO_LONG
-    if complaint.param not in _OF_NO_FIELD:
+    if complaint.of_a_field:
         return None
-    said = complaint.unquoted
+    said = complaint.around
     refused = (
         words.SPENT.search(said) or words.KEY.search(said) or words.COUNTRY.search(said) or _names_no_model(complaint)
     )
     return Fault.CONFIG if refused else None
 
 
-_OF_NO_FIELD = (None, "", "model")
-
-
 def _names_no_model(complaint: Complaint) -> bool:
     if not words.NO_MODEL.isdisjoint((complaint.code, complaint.type)):
         return True
-    return complaint.param in _OF_NO_FIELD and words.NO_MODEL_SAID.search(complaint.unquoted) is not None
+    return not complaint.of_a_field and words.NO_MODEL_SAID.search(complaint.unquoted) is not None
 
 
 def _behind(complaint: Complaint) -> Fault | None:
@@ -232,11 +260,10 @@ def _fault(status: int, complaint: Complaint, wait: float | None) -> Fault:
         case 402:
             return Fault.CONFIG if wait is None else Fault.BUSY
         case 403:
-            flagged = said is Fault.REQUEST or complaint.flagged or words.FLAGGED.search(complaint.message)
-            flagged = flagged or words.OWN_THING.search(complaint.message)
-            return Fault.REQUEST if flagged else Fault.CONFIG
+            flagged = complaint.flagged or words.FLAGGED.search(complaint.message)
+            return Fault.REQUEST if flagged else _refused(said, complaint)
         case 404:
-            return Fault.REQUEST if words.OWN_THING.search(complaint.message) else Fault.CONFIG
+            return _refused(said, complaint)
         case 409 if complaint.type == "conflict_error":
             return Fault.SERVER  # two of its own got into each other's way (Anthropic): it passes
         case 429:
@@ -251,11 +278,15 @@ def _fault(status: int, complaint: Complaint, wait: float | None) -> Fault:
             return Fault.TOO_LONG  # the same as Groq says it
         case 498:
             return Fault.BUSY  # Groq: no room in the cheaper tier
-    if complaint.type == "failed_precondition" and words.OWN_THING.search(complaint.message):
-        return Fault.REQUEST
     if said in (Fault.CONFIG, Fault.TOO_LONG, Fault.REQUEST):
         return said
     return _by_phrase(complaint) or _behind(complaint) or Fault.REQUEST
+
+
+def _refused(said: Fault | None, complaint: Complaint) -> Fault:
+    """What we are not given: something of the caller's, or the model or the cloud itself."""
+    callers = said is Fault.REQUEST or (said is not Fault.CONFIG and complaint.of_the_callers)
+    return Fault.REQUEST if callers else Fault.CONFIG
 
 
 _WAITED_IN_VAIN = (408, 524, 598)

@@ -7,6 +7,7 @@ Rules of this file, besides those of `fold`:
 2. Outside of the deltas everything is a state: the last one counts. The id, the time and the model are the first that
    were said, as in a stream.
 3. Which call a piece belongs to is decided as it is in a stream.
+4. An answer has as many pieces as it likes: a string that grows is `_Pieces`, and is put together once, at the end.
 """
 
 from __future__ import annotations
@@ -25,6 +26,15 @@ _NO_MEMBERS = frozenset("choices object obfuscation".split())
 _READ = frozenset("index delta message finish_reason logprobs".split())
 _LISTS = ("token_ids",)
 """Lists of a choice of which each chunk has a piece (vLLM's)."""
+
+
+class _Pieces:
+    """A string that grows."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = list(pieces)
 
 
 class _Choice:
@@ -77,13 +87,13 @@ class _Choice:
             call[key] = _grown(call.get(key), value, key)
 
     def whole(self, index: int) -> dict[str, Any]:
-        message = self._message
+        message = _joined(self._message)
         if self._given:
-            message["tool_calls"] = [_called(call) for call in self._given]
+            message["tool_calls"] = [_called(_joined(call)) for call in self._given]
         if any(message.get(key) for key in ("tool_calls", "refusal", "function_call", "audio")):
             message["content"] = message["content"] or None
-        said = {"index": index, "message": message, "logprobs": self._logprobs, "finish_reason": self._reason}
-        return {**said, **self._rest}
+        said = {"index": index, "message": message, "logprobs": _joined(self._logprobs), "finish_reason": self._reason}
+        return {**said, **_joined(self._rest)}
 
 
 class _Completion:
@@ -123,8 +133,12 @@ def _grown(kept: Any, new: Any, key: str) -> Any:
     """What was there with a piece more of it."""
     if new is None:
         return kept
+    if isinstance(new, str) and isinstance(kept, _Pieces):
+        kept.pieces.append(new)
+        return kept
     if isinstance(new, str) and isinstance(kept, str):
-        return kept or new if key in NAMES or key.endswith("_id") else kept + new
+        grows = kept and new and key not in NAMES and not key.endswith("_id")
+        return _Pieces(kept, new) if grows else kept or new
     if isinstance(new, dict) and (kept is None or isinstance(kept, dict)):
         kept = {} if kept is None else kept
         for name, value in new.items():
@@ -148,13 +162,27 @@ def _append(kept: list[Any], entry: Any) -> None:
     kept.append(entry)
 
 
+def _joined(grown: Any) -> Any:
+    """The same, with every string that grew put together."""
+    if isinstance(grown, _Pieces):
+        return "".join(grown.pieces)
+    if isinstance(grown, dict):
+        for key, value in grown.items():
+            grown[key] = _joined(value)
+    elif isinstance(grown, list):
+        for at, entry in enumerate(grown):
+            grown[at] = _joined(entry)
+    return grown
+
+
 def _content(kept: Any, new: Any) -> Any:
     """What was said with a piece more of it. Mistral says in parts what it thinks, and the rest in strings."""
-    if new is None:
-        return kept
-    if isinstance(kept, list) or isinstance(new, list):
-        return _joined(_parts(kept) + _parts(new))
-    return kept + new if isinstance(kept, str) and isinstance(new, str) else new
+    if new is None or not (isinstance(kept, list) or isinstance(new, list)):
+        return _grown(kept, new, "content")
+    parts = _parts(kept)
+    for part in _parts(new):
+        _put(parts, part)
+    return parts
 
 
 def _parts(content: Any) -> list[Any]:
@@ -163,19 +191,18 @@ def _parts(content: Any) -> list[Any]:
     return [{"type": "text", "text": content}] if content else []
 
 
-def _joined(parts: list[Any]) -> list[Any]:
-    """Parts, with those of a text or a thought made one that belong together."""
-    joined: list[Any] = []
-    for part in parts:
-        last: Any = joined[-1] if joined else None
-        match last, part:
-            case {"type": "text", "text": str(before)}, {"type": "text", "text": str(text)}:
-                joined[-1] = {**last, **part, "text": before + text}
-            case {"type": "thinking", "thinking": [*before]}, {"type": "thinking", "thinking": [*thought]}:
-                joined[-1] = {**last, **part, "thinking": _joined([*before, *thought])}
-            case _:
-                joined.append(part)
-    return joined
+def _put(parts: list[Any], part: Any) -> None:
+    """One more, or more of the last, if both are text or both a thought."""
+    last: Any = parts[-1] if parts else None
+    match last, part:
+        case {"type": "text", "text": str() | _Pieces() as text}, {"type": "text", "text": str(piece)}:
+            last.update({**part, "text": _grown(text, piece, "text")})
+        case {"type": "thinking", "thinking": list(thoughts)}, {"type": "thinking", "thinking": list(more)}:
+            for thought in more:
+                _put(thoughts, thought)
+            last.update({**part, "thinking": thoughts})
+        case _:
+            parts.append(part)
 
 
 def _called(call: dict[str, Any]) -> dict[str, Any]:

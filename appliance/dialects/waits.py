@@ -6,25 +6,27 @@ Rules of this file:
    a limit that is used up, and whoever has no money left is told so in the same headers.
 2. A point in time is measured against the answer's own `date`: the cloud's clock, so that ours need not be right.
    Without one it is taken for silence.
-3. Nothing negative, nothing endless: what is no time says nothing.
+3. Nothing negative, nothing endless: what is no time says nothing. Numbers are digits, and whoever would have us wait
+   for a generation has said no time either.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from calendar import timegm
+from calendar import monthrange, timegm
 from collections.abc import Mapping
 from typing import Any
 
 from appliance.core.chat import Headers
 
+_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _DURATION = re.compile(
-    r"(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+(?:\.\d+)?)ms)?"
+    r"(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+(?:\.\d+)?)ms)?",
+    re.ASCII,
 )
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_DATE = re.compile(r"\w{3}, (\d{2}) (\w{3}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT")  # RFC 9110 5.6.7
-_STAMP = re.compile(r"(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})(?:\.\d+)?Z")  # RFC 3339
+_DATE = re.compile(r"\w{3}, (\d{2}) ([A-Z][a-z]{2}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT", re.ASCII)  # RFC 9110 5.6.7
+_STAMP = re.compile(r"(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})(?:\.\d+)?Z", re.ASCII)  # RFC 3339
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _EPOCH = 1e9  # a number from here on is no span but a point in time (2001), and from the next on in milliseconds
 _EPOCH_MS = 1e12
@@ -36,8 +38,8 @@ def asked(headers: Headers) -> float | None:
     """The seconds it asks us to wait, in a header meant for that."""
     given = dict(headers)
     milliseconds = _number(given.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return milliseconds / 1000.0
+    if milliseconds is not None and (seconds := _waitable(milliseconds / 1000.0)) is not None:
+        return seconds
     return _span(given.get("retry-after", ""), given)
 
 
@@ -73,15 +75,15 @@ def duration(text: str) -> float | None:
     match = _DURATION.fullmatch(text.strip().lower())
     if match is None or not match[0]:
         return None
-    return sum(float(match[unit] or 0) * seconds for unit, seconds in _UNITS.items())
+    return _waitable(sum(float(match[unit] or 0) * seconds for unit, seconds in _UNITS.items()))
+
+
+def _waitable(seconds: float) -> float | None:
+    return seconds if seconds < _EPOCH else None
 
 
 def _number(text: str) -> float | None:
-    try:
-        found = float(text)
-    except ValueError:
-        return None
-    return found if math.isfinite(found) and found >= 0 else None
+    return float(text) if _NUMBER.fullmatch(text.strip()) else None
 
 
 def _span(text: str, given: Mapping[str, str]) -> float | None:
@@ -92,13 +94,20 @@ def _span(text: str, given: Mapping[str, str]) -> float | None:
     if then is None:
         return duration(text)
     now = _moment(given.get("date", ""))
-    return max(0.0, then - now) if now is not None else None
+    return _waitable(max(0.0, then - now)) if now is not None else None
 
 
 def _moment(text: str) -> float | None:
-    if (date := _DATE.fullmatch(text)) and date[2] in _MONTHS:
-        day, year, *clock = (int(date[at]) for at in (1, 3, 4, 5, 6))
-        return float(timegm((year, _MONTHS.index(date[2]) + 1, day, *clock)))
-    if stamp := _STAMP.fullmatch(text):
-        return float(timegm(tuple(int(one) for one in stamp.groups())))
-    return None
+    if date := _DATE.fullmatch(text):
+        day, month, year, *clock = date.groups()
+    elif stamp := _STAMP.fullmatch(text):
+        year, month, day, *clock = stamp.groups()
+    else:
+        return None
+    hour, minute, second = map(int, clock)
+    try:
+        when = int(year), _MONTHS.index(month) + 1 if month.isalpha() else int(month), int(day)
+        exists = 1 <= when[2] <= monthrange(*when[:2])[1] and hour < 24 and minute < 60 and second <= 60
+        return float(timegm((*when, hour, minute, second))) if exists else None
+    except ValueError:  # no such month, no such year
+        return None

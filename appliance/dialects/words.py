@@ -17,11 +17,13 @@ MONEY = frozenset(
     billing_disabled""".split()
 )
 ACCESS = frozenset(
-    """invalid_api_key incorrect_api_key authentication_error invalid_authentication permission_error permission_denied
-    unauthenticated unsupported_country_region_territory not_found_error organization_on_hold
-    api_key_scope_missing key_profile_mismatch workspace_policy_violation failed_precondition api_key_invalid
-    api_key_expired api_key_service_blocked service_disabled consumer_suspended""".split()
+    """invalid_api_key incorrect_api_key authentication_error invalid_authentication unauthenticated
+    unsupported_country_region_territory organization_on_hold api_key_scope_missing key_profile_mismatch
+    workspace_policy_violation api_key_invalid api_key_expired api_key_service_blocked service_disabled
+    consumer_suspended""".split()
 )
+DENIED = frozenset("permission_error permission_denied not_found_error failed_precondition".split())
+"""It depends on what of: the cloud, a model, or something of the caller's."""
 NO_MODEL = frozenset(
     """model_not_found invalid_model unknown_model unsupported_model model_not_supported model_not_available
     model_decommissioned model_deprecated deploymentnotfound""".split()
@@ -78,14 +80,35 @@ NO_MODEL_SAID = re.compile(
     r"^\S+ is not a valid model id|unexpected model name format",
     re.IGNORECASE,
 )
+_THING = (
+    r"(?:(?:previous|input|output|message|vector store) )?"
+    r"(?:file|image|audio|document|upload|response|item with id|vector store|assistant|thread|batch|container|skill|"
+    r"prompt|conversation|fine[- ]tun(?:e|ing)|cached? ?content)s?\b"
+)
+_OUR_THING = r"\b(?:models?|deployments?|engines?|endpoints?|api|keys?|urls?)(?![-\w]|\.\w)"
 OWN_THING = re.compile(
-    r"^(?:the )?(?:file|container|skill|thread|conversation|assistant|response|vector store|cached ?content)\b"
-    r".{0,120}(?:not found|not exist|expired|not in an)|"
-    r"^you do not have permission to access the (?:file|cached ?content)\b",
+    rf"^(?:the )?{_THING}(?:(?!{_OUR_THING}).){{0,120}}?(?:not found|not be found|not exist|expired|not in an)\b|"
+    rf"^(?:no such|not found:|could not find|you do not have permission to access)(?: the)? {_THING}(?! {_OUR_THING})|"
+    rf"^no {_THING}(?: \w+)? (?:found|with id)\b",
     re.IGNORECASE,
 )
-"""What a caller names by an id, and only he knows whether it exists."""
+"""What a caller names by an id, and only he knows whether it exists. Codes say it in the same words."""
+NO_FIELD = re.compile(
+    r"|none|null|(?:x-)?api[_-]key|authorization|(?:(?:body|\w+request)\.)?(?:model|deployment|engine)(?:_id|_name)?",
+    re.IGNORECASE,
+)
+"""In the place of a field at fault: nothing, a gateway's word for nothing, our key, or the model, which may be ours."""
+FIELD = re.compile(
+    r"^(?:\* )?(?:(?:body|\w+Request)\.)?(?:[a-z_]+(?:\.\d+|\[\d+\])|messages|system|prompt|input|instructions|"
+    r"contents|tools|tool_choice|functions|function_call|metadata|stop|stop_sequences|response_format|thinking|reasoning|"
+    r"output_config|output_format|container|mcp_servers|context_management)(?:[:\[]|\.\S)"
+)
+"""A sentence that begins with the path of a field."""
 TOO_MUCH = re.compile(r"^request too large for", re.IGNORECASE)
-QUOTED = re.compile(r"\"[^\"]*\"|`[^`]*`|(?<!\w)'[^']*'(?!\w)")
+QUOTED = re.compile(
+    r"\"(?:[^\"\\]|\\.)*+(?:\"|\\?\Z)|`(?:[^`\\]|\\.)*+(?:`|\\?\Z)|(?<!\w)'(?:[^'\\]|\\.|'(?=\w))*+(?:'|\\?\Z)",
+    re.DOTALL,
+)
+"""Up to the end, where a quotation is not closed."""
 CLOUDFLARES = re.compile(rb"error code: \d{3,4}\s*")
 FLAGGED = re.compile(r"content management policy|content policy|moderation|input was flagged", re.IGNORECASE)

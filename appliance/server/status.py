@@ -50,7 +50,7 @@ async def status(appliance: Appliance) -> dict[str, Any]:
             }
             for upstream in appliance.config.upstreams
         ],
-        "requests": {name: getattr(counts, name) for name in ("total", "running", "taken_over", "fell_back", "failed")},
+        "requests": asdict(counts),
         "journal": asdict(appliance.ledger.standing) if appliance.ledger else None,
         "recent": [
             {"at": attempt.at, "upstream": attempt.leg, "fault": attempt.fault.value, "reason": attempt.reason}

@@ -3,10 +3,11 @@ sockets."""
 
 import asyncio
 import json
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 
+from appliance.backends import cloud as cloud_backend
 from appliance.backends import growing
 from appliance.core.chat import BackendError, Degraded, Fault, Finish, Opened, Progress, TextDelta, Usage
 from appliance.core.seams import Quirks
@@ -33,7 +34,9 @@ pytestmark = pytest.mark.live
 
 DONE = b"data: [DONE]\n\n"
 GOOD = says(200, SSE, chunk("Hi"), chunk(" there", "stop"), DONE)
-REFUSED = says(400, JSON, json.dumps({"error": {"message": "No.", "type": "invalid_request_error"}}).encode())
+UNSTREAMED = b'{"error":{"message":"It cannot.","type":"invalid_request_error","param":"stream"}}'
+REFUSED_BODY = b'{"error": {"message": "No.",  "type": "invalid_request_error"}}'
+REFUSED = says(400, JSON, REFUSED_BODY)
 ANTHROPIC_WHOLE = b'{"model":"c","max_tokens":9, "messages":[{"role":"user","content":"Why?"}]}'
 
 
@@ -266,18 +269,76 @@ def test_any_other_type_is_no_answer():
     assert failed(says(200, {"content-type": "text/html"}, b"<p>")).message == message
 
 
-def whole_only(refusal):
-    return lambda sent: refusal if asked(sent)["stream"] else says(200, JSON, ANSWER)
+def whole_only(refusal, whole=None):
+    return lambda sent: refusal if asked(sent)["stream"] else whole or says(200, JSON, ANSWER)
 
 
-def test_a_refusal_may_be_our_doing_so_it_is_asked_again_as_the_caller_asked():
-    batches, cloud = watched(whole_only(REFUSED))
+@pytest.mark.parametrize(
+    "words_of_it",
+    [
+        UNSTREAMED,
+        b'{"error":{"message":"No Streaming here.","type":"invalid_request_error"}}',
+        b'{"detail":[{"loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]}',
+    ],
+)
+def test_a_refusal_that_speaks_of_streaming_is_our_doing_so_it_is_asked_again_as_the_caller_asked(words_of_it):
+    batches, cloud = watched(whole_only(says(400, JSON, words_of_it)))
     assert words(batches) == "Hi"
     assert cloud.sent[1].body == WHOLE
 
 
-def test_what_is_refused_then_too_is_the_callers_mistake():
-    assert failed(REFUSED).reply.status == 400
+def test_any_other_refusal_is_the_callers_answer_as_it_is():
+    asks = []
+
+    def answer(sent):
+        asks.append(sent)
+        return REFUSED
+
+    reply = failed(answer).reply
+    assert (reply.status, json.loads(reply.body)["error"]["message"], len(asks)) == (400, "No.", 1)
+
+
+def test_what_is_refused_then_too_is_the_callers_mistake_in_the_words_he_would_have_read():
+    assert failed(whole_only(says(400, JSON, UNSTREAMED), REFUSED)).reply.body == REFUSED_BODY
+
+
+def test_what_is_refused_behind_a_200_is_asked_again_for_it_is_told_in_other_bytes_there():
+    late = says(200, SSE, b'data: {"error": {"message": "No.", "type": "invalid_request_error"}}\n\n')
+    assert failed(whole_only(late, REFUSED)).reply.body == REFUSED_BODY
+
+
+def asked_as_streams(answer, *models):
+    """Was each of these asked for as a stream?"""
+
+    async def played():
+        async with serving(answer, OPENAI, watch_whole=True) as (made, cloud):
+            for model in models:
+                with suppress(BackendError):
+                    await read(made, request=OPENAI.parse(WHOLE), model=model)
+            return [asked(sent)["stream"] for sent in cloud.sent]
+
+    return asyncio.run(played())
+
+
+def test_a_model_that_is_not_streamed_is_not_asked_for_as_a_stream_again():
+    answer = whole_only(says(400, JSON, UNSTREAMED))
+    assert asked_as_streams(answer, "a", "a", "b", "a", "b") == [True, False, False, True, False, False, False]
+
+
+def test_that_is_tried_again_some_time_later(monkeypatch):
+    monkeypatch.setattr(cloud_backend, "UNSTREAMED_S", 0.0)
+    assert asked_as_streams(whole_only(says(400, JSON, UNSTREAMED)), "a", "a") == [True, False, True, False]
+
+
+def test_only_so_many_models_are_remembered_for_it(monkeypatch):
+    monkeypatch.setattr(cloud_backend, "UNSTREAMED", 2)
+    answer = whole_only(says(400, JSON, UNSTREAMED))
+    assert asked_as_streams(answer, *"abcbca") == [True, False] * 3 + [False, False, True, False]
+
+
+def test_a_mistake_of_the_callers_tells_nothing_about_streaming():
+    answer = whole_only(says(400, JSON, UNSTREAMED), REFUSED)
+    assert asked_as_streams(answer, "a", "a") == [True, False, True, False]
 
 
 @pytest.mark.parametrize(

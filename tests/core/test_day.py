@@ -144,7 +144,7 @@ class Application:
         self.tried = 0
         self.over = False
         self.mistaken = False  # said a cloud that was asked by itself: a rival's refusal may be its own
-        self.rival = None
+        self.rival = self.author = None
         self.first = None
         self.helpless = self._helpless(asked.at)
 
@@ -164,15 +164,17 @@ class Application:
                     late += seconds
                 case Call(leg, request):
                     self.running.clear()
-                    self._call(leg, request, now + late, extra=self.called[leg.name] or self._repeats(leg))
+                    cause = self.author if self._repeats(leg) else leg.name if self.called[leg.name] else None
+                    self._call(leg, request, now + late, cause=cause)
                 case Race(leg, request):
                     assert self.sent == [] and len(self.running) == 1, "a race after the first word"
                     self.rival = leg.name
-                    self._call(leg, request, now, extra=True)
+                    self._call(leg, request, now, cause=next(iter(self.running)))
                 case Drop(leg):
                     del self.running[leg.name]
                 case Emit(events):
                     self.sent += events
+                    self.author = by.leg.name if by is not None and any(map(carries_content, events)) else self.author
                     self.first = now if self.first is None else self.first
                     if self.asked.slow:
                         self.relay.held_up(self.asked.slow)
@@ -206,11 +208,12 @@ class Application:
         else:
             self.tell(("expire",), now)
 
-    def _call(self, leg, request, now, *, extra):
+    def _call(self, leg, request, now, *, cause):
+        """`cause` is the cloud on whose account it is asked, if that makes one call more than the application's own."""
         self.called[leg.name] += 1
         self.day.seen[f"{leg.name}: called"] += 1
-        if extra and not leg.local:
-            self.day.extra(leg.name)
+        if cause is not None and not leg.local:
+            self.day.extra(cause)
         who = self.day.box if leg.local else self.day.clouds[leg.name]
         self.running[leg.name] = Running(leg, who.answer(self.asked, request, leg, now))
 

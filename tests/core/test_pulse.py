@@ -140,10 +140,22 @@ def test_the_silence_at_the_seam_is_counted_from_the_last_word_of_the_leg_before
     one, _ = pulse(leg=BOX, left_off=81.0)
     assert one.silence is None
     one.content([B], 100.5)
-    assert (one.first_content, one.silence) == (0.5, 19.5)
+    assert (one.first_content, one.silence) == (0.5, None)  # it may only repeat
+    one.went_on(101.0)
+    assert one.silence == 20.0
     other, _ = pulse(leg=BOX)
     other.content([B], 101.0)
     assert other.silence is None
+
+
+@pytest.mark.parametrize("fields", [{}, {"thinking": {}}], ids=["plain", "it thinks"])
+def test_what_takes_long_by_nature_makes_no_upstream_slow(fields):
+    habits = Habits()
+    for _ in range(5):
+        one, _ = pulse(request=ask(fields=fields), habits=habits)
+        one.content([B], 130.0)
+        assert one.patient is bool(fields)
+    assert habits.slow(130.0) == (None if fields else 30.0)
 
 
 def test_a_slow_client_is_not_the_legs_fault():

@@ -101,6 +101,24 @@ def test_before_any_content_the_next_leg_answers_from_the_start(fault):
     assert relay.receive([mine, text("Hi")], 3.0) == [Emit((mine, text("Hi")))]
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_one_empty_choice_of_two_is_no_failure_and_two_are(stream):
+    first, second = ENDED, dataclasses.replace(ENDED, choice=1)
+    relay, _ = begin(CLAUDE, BOX, request=ask(n=2, stream=stream))
+    relay.receive([START, first], 1.0)
+    relay.receive([TextDelta(text="a", choice=1), second], 2.0)
+    assert told(relay.end(3.0))[0] == ("tried", "claude", None)
+    relay, _ = begin(CLAUDE, BOX, request=ask(n=2, stream=stream))
+    relay.receive([START, first], 1.0)
+    assert told(relay.receive([second], 2.0)) == [("tried", "claude", Fault.BROKEN), ("call", "local", None)]
+
+
+def test_fewer_choices_than_asked_for_may_not_be_empty_either():
+    relay, _ = begin(CLAUDE, BOX, request=ask(n=2, stream=False))
+    relay.receive([START, ENDED], 1.0)
+    assert told(relay.end(2.0)) == [("tried", "claude", Fault.BROKEN), ("call", "local", None)]
+
+
 def test_an_empty_200_is_a_failure_and_the_next_leg_answers():
     relay, _ = begin(CLAUDE, BOX)
     actions = relay.receive([OPENED, START, text(""), ENDED, USAGE], 1.0)
@@ -142,9 +160,9 @@ def test_every_leg_is_asked_once_in_order_and_then_the_last_failure_is_told():
 @pytest.mark.parametrize(
     ("fails", "fault"),
     [
-        (lambda relay: relay.fail(broke(Fault.SERVER), 3.0), Fault.SERVER),
-        (lambda relay: relay.end(3.0), Fault.BROKEN),
-        (lambda relay: relay.expire(3.0), Fault.SILENT),
+        (lambda relay: relay.fail(broke(Fault.SERVER), 22.0), Fault.SERVER),
+        (lambda relay: relay.end(22.0), Fault.BROKEN),
+        (lambda relay: relay.expire(22.0), Fault.SILENT),
     ],
 )
 def test_after_content_the_box_goes_on_from_exactly_there(fails, fault):
@@ -156,9 +174,9 @@ def test_after_content_the_box_goes_on_from_exactly_there(fails, fault):
     assert told(actions) == [("tried", "claude", fault), ("emit", takeover), ("call", "local", "The quick bro")]
     assert actions[-1].request == ask().continuing(said("The quick bro"))
     assert relay.fallback == fault.value
-    assert relay.receive([Started(id="l1", model="starter", created=9), text("wn")], 4.0) == [Emit((text("wn"),))]
-    assert told(relay.receive([ENDED], 5.0)) == [("emit", ENDED)]
-    [tried, done] = relay.end(5.0)
+    assert relay.receive([Started(id="l1", model="starter", created=9), text("wn")], 23.0) == [Emit((text("wn"),))]
+    assert told(relay.receive([ENDED], 24.0)) == [("emit", ENDED)]
+    [tried, done] = relay.end(24.0)
     assert (tried.characters, tried.seconds, tried.continued, done) == (2, 2.0, True, Done())
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from appliance.core.actions import Call, Pause
 from appliance.core.again import BACK_OFF
-from appliance.core.budget import Budget
+from appliance.core.budget import QUIET, Budget
 from appliance.core.chat import Fault
 from appliance.core.pulse import Limits
 from appliance.core.relay import Relay
@@ -12,12 +12,12 @@ from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, OPENAI, START, A, ask, broke, told
 
 
-def begin(*legs, budget=None, **breakers):
+def begin(*legs, budget=None, now=0.0, **breakers):
     """A relay whose first cloud may be asked again."""
     relay = Relay(
         ask(), legs, breakers, limits=Limits(), jitter=0.5, budgets={CLAUDE.name: budget if budget else Budget()}
     )
-    relay.start(0.0)
+    relay.start(now)
     return relay
 
 
@@ -100,10 +100,10 @@ def test_both_tries_count_as_one_failure():
 def test_the_budget_of_a_cloud_is_shared_by_all_requests():
     budget = Budget()
     tries = [
-        len(pauses(begin(CLAUDE, BOX, budget=budget).fail(broke(Fault.SERVER, status=500), 1.0))) for _ in range(9)
+        len(pauses(begin(CLAUDE, BOX, budget=budget, now=at).fail(broke(Fault.SERVER, status=500), at)))
+        for at in (QUIET * turn for turn in range(9))
     ]
-    assert tries[0] == 1
-    assert 0 in tries
+    assert tries == [1, 1, 1, 1, 1, 0, 0, 0, 0]
 
 
 def test_the_box_is_not_asked_again():
@@ -123,6 +123,27 @@ def test_a_failure_that_was_long_in_coming_is_as_good_as_silence():
     relay = begin(CLAUDE, BOX)
     actions = relay.fail(broke(Fault.SERVER, status=504), 5.5)
     assert (pauses(actions), called(actions)) == ([], ["local"])
+
+
+@pytest.mark.parametrize("trial", [False, True])
+def test_where_the_breaker_lets_nobody_through_nothing_is_spent_on_another_try(trial):
+    breakers, budget = Breakers(failures=1), Budget()
+    if trial:
+        breakers.fail(breakers.begin(-10.0, CLAUDE.model), -10.0, broke(Fault.SERVER, status=500), jitter=0.5)
+    relay = begin(CLAUDE, BOX, budget=budget, claude=breakers)
+    if not trial:
+        breakers.fail(breakers.begin(0.5, CLAUDE.model), 0.5, broke(Fault.SERVER, status=500), jitter=0.5)
+    actions = relay.fail(broke(Fault.SERVER, status=500), 1.0)
+    assert (pauses(actions), called(actions)) == ([], ["local"])
+    assert breakers.state(1.0) == "open"
+    assert [budget.spend(QUIET * turn) for turn in range(6)] == [True] * 5 + [False]
+
+
+def test_a_client_that_leaves_before_the_second_try_ends_none():
+    relay = begin(CLAUDE, BOX, claude=Breakers())
+    [tried, *_] = relay.fail(broke(Fault.SERVER, status=500), 1.0)
+    assert tried.seconds == 1.0
+    assert told(relay.cancel(1.0 + BACK_OFF / 2)) == [("done", None)]
 
 
 # ----------------------------------------------------------------------------------------- the way to it is lost

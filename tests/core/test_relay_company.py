@@ -59,10 +59,10 @@ def test_a_breaker_hears_of_the_end_and_not_of_the_beginning():
     [
         (lambda relay: relay.receive([A, ENDED], 11.0) + relay.end(11.0), ("half-open", True, 0)),
         (lambda relay: relay.receive([A, ENDED], 11.0) + relay.fail(broke(), 11.0), ("half-open", True, 0)),
-        (lambda relay: relay.receive([A, ENDED], 11.0) + relay.expire(11.0), ("half-open", True, 0)),
+        (lambda relay: relay.receive([A, ENDED], 11.0) + relay.expire(13.0), ("half-open", True, 0)),
         (lambda relay: relay.receive([ENDED], 11.0), ("open", False, 2)),
         (lambda relay: relay.end(11.0), ("open", False, 2)),
-        (lambda relay: relay.expire(11.0), ("open", False, 2)),
+        (lambda relay: relay.expire(22.0), ("open", False, 2)),
         (lambda relay: relay.fail(broke(), 11.0), ("open", False, 2)),
         (lambda relay: relay.fail(broke(Fault.REQUEST), 11.0), ("half-open", True, 1)),
         (lambda relay: relay.fail(broke(Fault.TOO_LONG), 11.0), ("half-open", True, 1)),
@@ -77,7 +77,7 @@ def test_however_a_trial_ends_it_is_over(ends, state):
     relay, actions = begin(CLAUDE, BOX, now=10.0, claude=breaker)
     assert (told(actions), breaker.admits(10.0)) == ([("call", "claude", None)], False)
     ends(relay)
-    assert (breaker.state(11.0), breaker.admits(11.0), breaker.failures) == state
+    assert (breaker.state(22.0), breaker.admits(22.0), breaker.failures) == state
 
 
 def test_the_second_of_two_failing_legs_tells_its_own_breaker():

@@ -9,7 +9,7 @@ from appliance.core.pulse import Limits
 from appliance.core.relay import Relay
 from appliance.core.route import Leg
 from appliance.core.scopes import Breakers
-from tests.core.scenes import BOX, CLAUDE, ENDED, START, ask, broke, told
+from tests.core.scenes import BOX, CLAUDE, ENDED, START, ask, broke, opened, told
 
 SECOND = Leg(name="second", model="opus", continues=False)
 THIRD = Leg(name="third", model="opus", continues=False)
@@ -20,11 +20,18 @@ TO_BOX = Takeover(source="claude", target="local", after=7, reason="broken")
 
 def cut(*legs, said=(THE_FOX,), request=None, budget=None, **breakers):
     """A relay whose first cloud has said `said` and broke, and what it answered to that."""
-    budgets = {SECOND.name: budget or Budget(), THIRD.name: Budget()}
+    budgets = {CLAUDE.name: budget or Budget(), SECOND.name: spent()}  # who fails pays, not who is asked for it
     relay = Relay(request or ask(), (CLAUDE, *legs), breakers, limits=Limits(), budgets=budgets)
     relay.start(0.0)
     relay.receive([START, *said], 1.0)
     return relay, relay.fail(broke(), 2.0)
+
+
+def spent():
+    budget = Budget()
+    while budget.spend(0.0):
+        pass
+    return budget
 
 
 def test_it_is_asked_for_the_whole_and_goes_on_where_the_client_is():
@@ -35,7 +42,7 @@ def test_it_is_asked_for_the_whole_and_goes_on_where_the_client_is():
     assert told(relay.receive([TextDelta(text="fox jumps")], 4.0)) == [("emit", SEAM, TextDelta(text=" jumps"))]
     assert told(relay.receive([ENDED], 5.0)) == [("emit", ENDED)]
     tried, done = relay.end(5.0)
-    assert (tried.leg, tried.error, tried.characters, tried.continued, tried.silence) == ("second", None, 6, True, 2.0)
+    assert (tried.leg, tried.error, tried.characters, tried.continued, tried.silence) == ("second", None, 6, True, 3.0)
     assert done.error is None
 
 
@@ -44,6 +51,7 @@ def test_another_answer_is_heard_by_nobody_and_held_against_nobody():
     relay, _ = cut(SECOND, BOX, second=breakers)
     actions = relay.receive([START, TextDelta(text="The dog")], 3.0)
     assert told(actions) == [("tried", "second", Fault.BROKEN), ("emit", TO_BOX), ("call", "local", "The fox")]
+    assert actions[0].blameless
     assert breakers.state(3.0) == "closed"
 
 
@@ -53,6 +61,7 @@ def test_a_cloud_that_breaks_while_it_repeats_has_failed():
     relay.receive([START, TextDelta(text="The")], 3.0)
     actions = relay.fail(broke(), 4.0)
     assert told(actions)[1:] == [("emit", TO_BOX), ("call", "local", "The fox")]
+    assert not actions[0].blameless
     assert breakers.state(4.0, SECOND.model) == "open"
 
 
@@ -85,9 +94,7 @@ def test_one_such_cloud_is_asked_and_no_second():
 
 
 def test_it_costs_an_extra_of_the_budget():
-    budget = Budget()
-    while budget.spend(0.0):
-        pass
+    budget = spent()
     breakers = Breakers(failures=1)
     _, actions = cut(SECOND, BOX, budget=budget, second=breakers)
     assert breakers.admits(2.0, SECOND.model)
@@ -121,3 +128,11 @@ def test_what_it_counts_is_the_whole():
     usage = Usage(prompt_tokens=9, completion_tokens=3)
     (emit,) = relay.receive([START, TextDelta(text="The fox jumps"), usage, ENDED], 3.0)
     assert usage in emit.events
+
+
+def test_one_that_could_not_be_paid_for_was_not_asked():
+    budget = spent()
+    relay, actions = cut(SECOND, THIRD, BOX, budget=budget)
+    assert told(actions)[-1] == ("call", "local", "The fox")
+    relay, _ = cut(SECOND, THIRD, budget=Budget(), second=opened())
+    assert relay.leg == THIRD

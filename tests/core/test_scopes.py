@@ -449,6 +449,29 @@ def test_somebody_cares_while_it_is_asked_or_not_well():
     assert silenced().in_use(9999.0)
 
 
+def test_who_is_asked_only_to_find_out_is_not_in_use():
+    breakers = Breakers()
+    assert breakers.begin(0.0, "haiku", wanted=False) is not None
+    assert (breakers.asked_at, breakers.in_use(0.0)) == (None, False)
+    breakers.begin(1.0, "haiku")
+    breakers.begin(5.0, "haiku", wanted=False)
+    assert (breakers.asked_at, breakers.in_use(3602.0)) == (1.0, False)
+
+
+@pytest.mark.parametrize("first", ["opus", "haiku"])
+def test_a_model_that_nobody_wants_says_nothing_of_how_its_upstream_is(first):
+    breakers = silenced("opus")
+    if first == "haiku":
+        breakers = Breakers(failures=1)
+        breakers.begin(0.0, "haiku", wanted=False)
+        fails(breakers, 0.0, "opus", Fault.SILENT)
+    for now in (1.0, 4000.0):
+        leave = breakers.begin(now, "haiku", wanted=False)
+        breakers.succeed(leave, now)
+        assert breakers.state(now, "haiku") == "closed"
+        assert breakers.state(now) == breakers.state(now, "opus") != "closed"
+
+
 # ---------------------------------------------------------------------------------------------- histories
 
 

@@ -155,7 +155,7 @@ def test_a_refusal_means_what_the_table_says(dialect: str, file: str, headers: H
 
 
 CODES = {
-    KEY: (words.MONEY | words.ACCESS) - {"not_found_error"},
+    KEY: words.MONEY | words.ACCESS | words.DENIED - {"not_found_error"},
     MODEL: words.NO_MODEL | {"not_found_error"},
     TOO_LONG: words.FULL,
     THEIRS: words.FILTERED | words.MISTAKEN,

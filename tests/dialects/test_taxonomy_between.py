@@ -134,51 +134,6 @@ def test_the_country_of_gemini_is_no_key() -> None:
     assert "it does not serve this country" in str(refused("openai", 400, (), body("gemini/400_country.json")))
 
 
-# ------------------------------------------------------------------------------------------- nobody talks a cloud down
-
-CREDIT = "Your credit balance is too low"
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        f'messages: Unexpected role "{CREDIT}". Allowed roles are "user" or "assistant"',
-        f"tools.0.name: '{CREDIT}' should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'",
-        f"unknown field `{CREDIT}`",
-        'tool "x" says "Invalid API key"',
-        'tool "unexpected model name format"',
-        'system: "User location is not supported for the API use."',
-        'metadata: "The model x does not exist"',
-        "tools.0.description: there the model x does not exist",
-    ],
-)
-def test_what_a_caller_wrote_and_a_cloud_repeats_sets_nobody_aside(message: str) -> None:
-    said = b'{"type":"error","error":{"type":"invalid_request_error","message":%s}}' % _json(message)
-    for dialect in ("openai", "anthropic"):
-        check(dialect, 400, (), said, THEIRS)
-
-
-@pytest.mark.parametrize("param", ["messages[0].role", "tools[0].function.name"])
-def test_what_is_said_of_a_field_is_not_about_the_account(param: str) -> None:
-    said = b'{"error":{"message":%s,"param":%s}}' % (_json(f"{CREDIT} is no role"), _json(param))
-    check("openai", 400, (), said, THEIRS)
-    check("openai", 400, (), said.replace(_json(param), b"null"), KEY)
-    check("openai", 400, (), said.replace(_json(param), b'""'), KEY)
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        "File not found: file_011CNha8iCJcU1wXNR6q4V8w",
-        "Container container_01 does not exist",
-        "The file was uploaded too long ago and has expired",
-    ],
-)
-def test_a_thing_that_only_the_caller_knows_takes_no_model_away(message: str) -> None:
-    said = b'{"type":"error","error":{"type":"not_found_error","message":%s}}' % _json(message)
-    check("anthropic", 404, (), said, THEIRS)
-
-
 def test_the_errors_of_a_gateways_provider_are_no_alarm_of_ours() -> None:
     for raw in ("Your credit balance is too low", "Incorrect API key provided", '{"error":{"code":"model_not_found"}}'):
         said = b'{"error":{"message":"Provider returned error","code":400,"metadata":{"raw":%s}}}' % _json(raw)

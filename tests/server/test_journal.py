@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.drills.faults import FAULTS, HEALTHY, CloudFault
+from appliance.drills.script import Script
 from appliance.journal import Record
 from appliance.ledger import Ledger, records
 from appliance.server.body import NoRoom
@@ -81,6 +82,36 @@ def test_a_box_without_room_has_failed_the_request_and_not_its_caller(
     assert [(one.outcome, one.served_by) for one in kept(box, ledger, 1)] == [("failed", "nobody")]
     after = box.get("/appliance/status").json()["requests"]
     assert {name: after[name] - before[name] for name in ("total", "failed")} == {"total": 1, "failed": 1}
+
+
+def test_a_cloud_that_cannot_repeat_what_another_said_is_not_blamed_for_it(box: Stage, ledger: Ledger) -> None:
+    box.play(FAULTS["cut-reset"].act, HEALTHY.act)
+    box.clouds[1].script = Script(text="It is quite another story that the second one tells.")
+    box.ask()
+    [record] = kept(box, ledger, 1)
+    assert [(leg.name, leg.fault, leg.failed) for leg in record.legs] == [
+        ("cloud", "broken", True),
+        ("second", "broken", False),
+        ("local", None, False),
+    ]
+
+
+def test_what_takes_long_by_its_nature_is_known_as_such(box: Stage, ledger: Ledger) -> None:
+    box.play(HEALTHY.act)
+    box.ask()
+    box.ask(reasoning_effort="high")
+    assert [record.legs[0].patient for record in kept(box, ledger, 2)] == [False, True]
+
+
+def test_the_log_says_when_a_cloud_is_slow_to_begin_as_the_status_does(
+    box: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.play(HEALTHY.act)
+    box.ask()
+    for _ in range(20):
+        box.appliance.habits["cloud"].began(6.25, box.now())
+    box.ask()
+    box.until(lambda: "cloud is slow: the first word takes 6.2 s in the median" in caplog.messages)
 
 
 def test_no_word_of_a_prompt_an_answer_or_a_key_is_in_the_file(box: Stage, ledger: Ledger) -> None:

@@ -97,7 +97,7 @@ def test_the_status_tells_who_serves_and_what_failed(box: Stage) -> None:
     assert (cloud["name"], cloud["state"], cloud["failures"], cloud["last_fault"]) == ("cloud", "closed", 2, "broken")
     assert (second["name"], second["state"], second["failures"], second["last_fault"]) == ("second", "closed", 0, None)
     grown = {name: status["requests"][name] - before[name] for name in before}
-    assert grown == {"total": 2, "running": 0, "taken_over": 1, "fell_back": 1, "failed": 0}
+    assert grown == {"total": 2, "running": 0, "taken_over": 1, "fell_back": 1, "failed": 0, "unrecorded": 0}
     assert [attempt["upstream"] for attempt in status["recent"][:2]] == ["cloud", "cloud"]
     assert {attempt["fault"] for attempt in status["recent"][:2]} == {"broken"}
     assert "sk-of-the-box" not in str(status)

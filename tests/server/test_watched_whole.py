@@ -27,7 +27,7 @@ def test_a_watched_answer_is_whole_whatever_becomes_of_the_stream(
         case "caller":
             assert last is not None
             assert (heard.body, box.local.asked) == (bytes(last.sent), [])
-            assert b'"stream":true' not in last.asked.body  # it is refused as the caller asked
+            assert len(box.cloud.chats) == 1  # nothing in it speaks of streaming: it is the caller's answer
         case "cloud":
             assert last is not None
             assert (heard.status, heard.text, box.local.asked) == (200, last.text, [])

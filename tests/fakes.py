@@ -30,9 +30,22 @@ from appliance.config import (
     TimeoutConfig,
     UpstreamConfig,
 )
-from appliance.core.chat import BackendError, ChatRequest, Event, Finish, Started, TextDelta, Usage
+from appliance.core.chat import (
+    BackendError,
+    ChatRequest,
+    Event,
+    Fault,
+    Finish,
+    FinishReason,
+    Started,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+)
 from appliance.drills.application import PATHS, VERSION, Heard, ask
-from appliance.drills.cloud import Act, FailingCloud, Script
+from appliance.drills.cloud import Act, Call, FailingCloud, Script
 from appliance.guard.limits import LIMITS, Limits
 from appliance.server.connection import bounded
 from appliance.server.routes import build
@@ -108,6 +121,8 @@ class ScriptedLocal:
         """While it is there and not set, the box says its first piece and then waits."""
         self.fails: list[tuple[int, BackendError]] = []
         """For the next answers, one each: after how many pieces they fail, and how."""
+        self.calls: tuple[Call, ...] = ()
+        """What it calls behind its text."""
 
     @property
     def text(self) -> str:
@@ -120,18 +135,37 @@ class ScriptedLocal:
     async def stream(self, request: ChatRequest, model: str) -> AsyncGenerator[Sequence[Event], None]:
         self.asked.append(request)
         self.running += 1
-        end, error = self.fails.pop(0) if self.fails else (len(self.pieces), None)
+        said = self._said(request)
+        end, error = self.fails.pop(0) if self.fails else (len(said), None)
         try:
             yield [Started(id="", model=model, created=0)]
-            for at, piece in enumerate(self.pieces[:end]):
+            for at, piece in enumerate(said[:end]):
                 if at == 1 and self.hold is not None:
                     await self.hold.wait()
-                yield [TextDelta(text=piece)]
+                yield [piece]
             if error is not None:
                 raise error
-            yield [Finish(reason="stop"), Usage(prompt_tokens=9, completion_tokens=len(self.pieces))]
+            reason: FinishReason = "tool_calls" if self.calls else "stop"
+            yield [Finish(reason=reason), Usage(prompt_tokens=9, completion_tokens=len(self.pieces))]
         finally:
             self.running -= 1
+
+    def _said(self, request: ChatRequest) -> list[Event]:
+        """The pieces and then the calls; behind calls of somebody else's, the rest of these."""
+        begun = request.committed.parts if request.committed is not None else ()
+        made = [part.arguments for part in begun if isinstance(part, ToolCall)]
+        said: list[Event] = [] if made else [TextDelta(text=piece) for piece in self.pieces]
+        for index, call in enumerate(self.calls):
+            given = made[index] if index < len(made) else None
+            if given is None:
+                said.append(ToolCallStart(index=index, id="", name=call.name))
+            elif index < len(made) - 1:
+                continue
+            rest = call.arguments[len(given or "") :]
+            said += [ToolCallDelta(index=index, arguments=rest[at : at + 3]) for at in range(0, len(rest), 3)]
+        if made and len(made) > len(self.calls):
+            raise BackendError(Fault.REQUEST, "What was written fits no tool.", status=400)
+        return said
 
 
 class ScriptedEngine:

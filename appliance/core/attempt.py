@@ -17,7 +17,6 @@ from appliance.core.chat import (
     Finish,
     Takeover,
     TextDelta,
-    ToolCallStart,
     Usage,
     carries_content,
 )
@@ -140,8 +139,6 @@ class Attempt:
             event = self._counted(event)
         elif isinstance(event, TextDelta) and event.choice == 0 and self._taste is not None:
             self._flaw = self._taste.tell(event.text) or self._flaw
-        elif isinstance(event, ToolCallStart):
-            self._may_be_blank = True
         elif isinstance(event, Finish):
             self._cut_short = self._cut_short or event.reason != "stop" or event.stop is not None
         self._characters += self.draft.add(event)
@@ -158,7 +155,8 @@ class Attempt:
         if self._taste is None or not self.draft.continuable:
             return None
         found = self._flaw or self._taste.finish()
-        if found is not None and found.flaw == "empty" and (self._cut_short or self._goes_on or self.request.stop):
+        wordless = self._cut_short or self._goes_on or bool(self.request.stop) or self.draft.given.called
+        if found is not None and found.flaw == "empty" and wordless:
             return None  # half an answer may need nothing more, and a stop string may be the first thing it runs into
         return None if found is None else BackendError(Fault.QUALITY, f"{self.leg.name} {found.says}.", status=502)
 

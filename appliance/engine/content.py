@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.core.structure.letters import possible
+from appliance.core.structure.letters import Half, possible
 from appliance.core.structure.pattern import Automaton
 from appliance.core.structure.rules import StringRule
 from appliance.engine.lexicon import SHORT, Bools, Lexicon, Spelled
@@ -130,24 +130,31 @@ def _run(
     spelled: Spelled, texts: Automaton, table: Table, classes: NDArray[np.int32], at: int, deep: int
 ) -> tuple[Rows, Rows]:
     """The rows that stay inside and those that may close, of at most so many characters."""
-    states = np.full(spelled.levels[-1], -1, dtype=np.int32)
+    levels = spelled.levels[: deep + 1]
+    states = np.full(levels[-1], -1, dtype=np.int32)
     states[0] = at
-    for first, last in itertools.pairwise(spelled.levels[: deep + 1]):
+    for first, last in itertools.pairwise(levels):
         following = table.steps[states[spelled.parents[first:last]], classes[first:last]]
         states[first:last] = following
         if not (following >= 0).any():
             break
-    reached = states[spelled.nodes]
+    begin = int(np.searchsorted(-spelled.counts, -deep, side="left"))
+    reached = states[spelled.nodes[begin:]]
     good = np.flatnonzero(reached >= 0)
+    reached, good = reached[good], good + begin
     stays = spelled.stays[good]
-    inside, closing = good[stays], good[~stays]
-    bad = [
-        row
-        for row in inside[spelled.half[inside]].tolist()
-        if not any(texts.some(int(reached[row]), *span) for span in possible(spelled.halves[row]))
-    ]
-    inside = np.setdiff1d(inside, bad) if bad else inside
-    return inside, closing[table.ends[reached[closing]]]
+    half = np.flatnonzero(spelled.half[good])
+    if len(half):
+        may: dict[tuple[int, Half], bool] = {}
+        for place, state, row in zip(half.tolist(), reached[half].tolist(), good[half].tolist(), strict=True):
+            key = (state, spelled.halves[row])
+            if key not in may:
+                may[key] = any(texts.some(state, *span) for span in possible(key[1]))
+            if not may[key]:
+                stays[place] = False
+                reached[place] = -1
+    inside, closing = good[stays], ~stays & (reached >= 0)
+    return inside, good[closing][table.ends[reached[closing]]]
 
 
 def _alike(steps: NDArray[np.int32], ends: Bools) -> NDArray[np.intp]:

@@ -19,7 +19,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from appliance.engine.job import Template, Tool
@@ -50,7 +50,7 @@ Beside = Literal["same", "apart", "nowhere"]
 class Manner:
     """How messages are handed to a template. `own`: it is told of tools itself; the next three are for that, and
     the last two for when we tell of them. `beside`: what the assistant says beside a call stands in the same message,
-    in one of its own, or nowhere."""
+    in one of its own, or nowhere. `late`: what the system says later on is told as such; some templates leave it out."""
 
     own: bool
     arguments: Argued = "text"
@@ -58,6 +58,7 @@ class Manner:
     single: bool = False
     system: bool = True
     alternate: bool = False
+    late: bool = True
 
 
 BESIDE: tuple[Beside, ...] = ("same", "apart", "nowhere")
@@ -74,18 +75,22 @@ OURS = tuple(
 
 def settle(template: Compiled, row: Speech, vocabulary: Vocabulary) -> tuple[Manner, Speech]:
     """The manner that this template needs, and the speech that goes with it."""
+    late = _hears_late(template)
     if row.shown != "never":
         for manner in OWN:
             if _tells(template, manner, row):
-                return manner, row
+                return replace(manner, late=late), row
     ours = told(row, vocabulary)
-    return next((manner for manner in OURS if _keeps(template, manner, ours)), OURS[0]), ours
+    manner = next((manner for manner in OURS if _keeps(template, manner, ours)), OURS[0])
+    return replace(manner, late=late), ours
 
 
 def arranged(
     messages: Sequence[Template], shown: Sequence[Template], manner: Manner, speech: Speech
 ) -> tuple[Sequence[Template], Sequence[Template] | None]:
     """The messages, which are `readable`, as the template wants them, and the tools if it is to tell of them."""
+    if not manner.late:
+        messages = _early(messages)
     if manner.own:
         return _owned(messages, manner), shown or None
     if not shown and not any(_is_of_tools(message) for message in messages):
@@ -109,6 +114,15 @@ def readable(message: Template, manner: Manner) -> Template:
         for call in message["tool_calls"]
     ]
     return {**message, "tool_calls": calls}
+
+
+def _early(messages: Sequence[Template]) -> Sequence[Template]:
+    """What the system says later on is said by the user."""
+    first = next((at for at, message in enumerate(messages) if message.get("role") != "system"), len(messages))
+    return [
+        {**message, "role": "user"} if at > first and message.get("role") == "system" else message
+        for at, message in enumerate(messages)
+    ]
 
 
 def mended(messages: Sequence[Template]) -> list[Sequence[Template]]:
@@ -326,6 +340,14 @@ def _tells(template: Compiled, manner: Manner, row: Speech) -> bool:
                     return False
         return True
     return False
+
+
+def _hears_late(template: Compiled) -> bool:
+    """Is nothing left out of what the system says in the middle of a conversation? A refusal can be mended."""
+    said = [("user", "Where is it?"), ("assistant", "Here."), ("system", "Be brief."), ("user", "Thank you.")]
+    with contextlib.suppress(Exception):
+        return "Be brief." in template.render([{"role": role, "content": content} for role, content in said])
+    return True
 
 
 def _keeps(template: Compiled, manner: Manner, speech: Speech) -> bool:

@@ -11,7 +11,7 @@ Rules:
    (`begun.py`). Tools, calls and results are told as the model's family would have it (`manner.py`).
 5. A conversation that does not fit loses its oldest turns, if the request allows that, and long texts lose a part
    (`shortening.py`). A turn is a user's message with everything up to the next one, the steps of its tools included.
-   Tools stay whole.
+   Tools that alone would take more than a third of the context are then told in fewer words (`slimming.py`).
 6. What was tokenized is remembered (`pieces.py`): the next turn of a conversation tokenizes only what is new.
 7. Where thinking is unwanted for the whole answer, the conversation ends behind closed thoughts. Where it is over
    because something is committed, only what is committed begins with that: so the conversation of a standby is its
@@ -21,6 +21,8 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -32,6 +34,7 @@ from appliance.engine.job import Job, Refusal, Template, Words
 from appliance.engine.manner import arranged, declared, mended, readable, settle
 from appliance.engine.pieces import Pieces, Tokenizer, cuts
 from appliance.engine.shortening import FRAMED, Shears, budgets, fewer
+from appliance.engine.slimming import slimmer
 from appliance.engine.speech import HERMES, Speech, speech
 from appliance.engine.templates import CHATML, Raised, first_that_renders
 from appliance.engine.vocabulary import Vocabulary
@@ -117,6 +120,7 @@ class Writer:
         kept, tokens, tried = self._fitting(job, begun.count)
         mine = set(map(id, job.messages))
         trimmed = len(job.messages) - sum(id(message) in mine for message in kept)
+        trimmed = max(trimmed, 1 if tried else 0)  # it may be that only tools lost something
         return self._prompt(job, tuple(tokens), begun, trimmed=trimmed, tried=tried)
 
     def go_on(self, job: Job, prompt: Prompt) -> Prompt:
@@ -185,11 +189,12 @@ class Writer:
             return whole, tokens, ()
         if job.trim:
             tries = budgets(self._context, committed)
-            for count, budget in enumerate(tries, start=1):
-                found = self._shortened(job, whole, budget)
+            slim = self._slimmed(job)
+            for (count, budget), one in itertools.product(enumerate(tries, start=1), slim):
+                found = self._shortened(one, whole, budget)
                 if found is not None:
                     return *found, tries[:count]
-            tokens = self._tokens(job, [whole, *fewer(whole)][-1], room, sure=True)
+            tokens = self._tokens(slim[-1], [whole, *fewer(whole)][-1], room, sure=True)
         needed = len(tokens) + self._context - room
         raise Refusal(
             "too_long",
@@ -199,11 +204,19 @@ class Writer:
             context=self._context,
         )
 
+    def _slimmed(self, job: Job) -> list[Job]:
+        """The job with its tools told as fully as there is room for, and in fewer and fewer words."""
+        if not job.shown:
+            return [job]
+        room = self._context // 3
+        jobs = [replace(job, tools=tools) for tools in slimmer(job.tools)]
+        return [one for one in jobs if self._shears.size(_told(one), room) <= room]
+
     def _shortened(
         self, job: Job, whole: Sequence[Template], budget: int
     ) -> tuple[Sequence[Template], list[int]] | None:
-        """As much of a conversation as fits into `budget`, which the whole does not."""
-        found = self._longest(job, fewer(whole), budget)
+        """As much of a conversation as fits into `budget`, which the whole does not with its tools as they are."""
+        found = self._longest(job, [whole, *fewer(whole)], budget)
         shorter = whole
         for share in (budget // 2, budget // 4):
             if found is not None:
@@ -319,6 +332,11 @@ class Writer:
         with contextlib.suppress(Exception):
             return self._template.render([{"role": "user", "content": "Hello"}], **_thoughts(thinks, None))[-TAIL:]
         return ""
+
+
+def _told(job: Job) -> str:
+    """What a template is told of the tools."""
+    return json.dumps([declared(tool) for tool in job.shown], ensure_ascii=False) if job.shown else ""
 
 
 def _thoughts(thinks: bool | None, effort: str | None) -> dict[str, bool | str | None]:

@@ -155,3 +155,13 @@ def test_turns_are_made_of_what_was_said_without_leaving_anything_out() -> None:
 
 def test_what_has_its_turns_needs_no_mending() -> None:
     assert mended([said("user", "a"), said("assistant", "b"), said("user", "c")]) == []
+
+
+def test_what_the_system_says_later_is_not_left_out() -> None:
+    deaf = (
+        "{% for m in messages %}{% if m.role != 'system' or loop.first %}[{{ m.role }}:{{ m.content }}]"
+        "{% endif %}{% endfor %}"
+    )
+    messages = [said("system", "a"), said("user", "b"), said("assistant", "c"), said("system", "d"), said("user", "e")]
+    assert Family(deaf, CHATML_MARKS).prompt(messages) == "[system:a][user:b][assistant:c][user:d][user:e]"
+    assert Family("", CHATML_MARKS).prompt(messages).count("<|im_start|>system\n") == 2

@@ -22,7 +22,8 @@ from appliance.core.structure.pattern import Words
 from appliance.core.structure.rules import Grammar, ObjectRule
 
 MOST_WAYS = 128
-MOST_AT_ONCE = 4_096  # within what we write in one go: whoever drew it had looked at each way by itself
+MOST_AT_ONCE = 4_096  # while one token is read that we have drawn
+MOST_STEPS = 6_000  # for all the ways of it: then those are dropped that were not looked at, if another is left
 MOST_DEEP = 500  # clients' own parsers end soon after
 
 VALUE, WORD, STRING, NUMBER, ARRAY, OBJECT, KEY, COLON, OVER = range(9)
@@ -78,26 +79,38 @@ class State:
 
     def feed(self, data: bytes) -> State | None:
         """The state behind these bytes; None if they cannot follow."""
-        ways, nodes, ours = self.ways, self.grammar.nodes, self.is_ours
-        at, end = 0, len(data)
+        if not self.is_ours or len(self.ways) == 1:
+            found = self._read(self.ways, data, MOST_AT_ONCE if self.is_ours else MOST_WAYS)[0]
+        else:  # whoever drew it has looked at each way by itself
+            found, left = (), MOST_STEPS
+            for way in self.ways:
+                more_ways, steps = self._read((way,), data, MOST_AT_ONCE)
+                found += more_ways
+                left -= steps
+                if found and (left < 0 or len(found) >= MOST_WAYS):
+                    break
+        return State(self.grammar, tuple(dict.fromkeys(found))[:MOST_WAYS], self.is_ours) if found else None
+
+    def _read(self, ways: tuple[Way, ...], data: bytes, most: int) -> tuple[tuple[Way, ...], int]:
+        """Where these ways lead, none if nowhere, and in how many steps."""
+        nodes, ours = self.grammar.nodes, self.is_ours
+        at, end, steps = 0, len(data), 0
         while at < end:
             if end - at > 1 and len(ways) == 1 and ways[0][0][0] == STRING:
                 _, rule, within, _, _ = ways[0][0]
-                if within is None and rule.free and (found := PLAIN.match(data, at)):
-                    at = found.end()
+                if within is None and rule.free and (plain := PLAIN.match(data, at)):
+                    at = plain.end()
                     continue
             byte = data[at]
             at += 1
             following: list[Way] = []
             for way in ways:
                 step(way, byte, nodes, ours, following)
+            steps += len(ways)
             if not following:
-                return None
-            if len(following) > 1:
-                ways = tuple(dict.fromkeys(following))[: MOST_AT_ONCE if ours else MOST_WAYS]
-            else:
-                ways = (following[0],)
-        return State(self.grammar, ways[:MOST_WAYS], ours)
+                return (), steps
+            ways = tuple(dict.fromkeys(following))[:most] if len(following) > 1 else (following[0],)
+        return ways, steps
 
     def ours(self) -> State:
         """The same place, from which we go on."""

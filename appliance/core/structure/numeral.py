@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 MOST_WHOLE = 20
@@ -232,6 +233,7 @@ def _value(at: Digits) -> Fraction:
 # ------------------------------------------------------------------------------------------- does it lead anywhere?
 
 
+@lru_cache(maxsize=4_096)
 def _leads(rule: Numeral, at: Digits, *, plainly: bool = False) -> bool:
     """Is there an allowed number that begins so? `plainly`: without an exponent that is not there yet."""
     if at.part >= MARK:

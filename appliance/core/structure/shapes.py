@@ -174,13 +174,14 @@ class Shaping:
         if not isinstance(expression, str):
             self._refuse(f"{place.path}/{keyword}", "a regular expression is a string")
         try:
-            return self._paid(pattern(expression))
+            found = pattern(expression)
         except Unheld as error:
             self._branches.spend(len(expression) + error.work)
             self._branches.held_not(place, keyword)
+            return None
         except ValueError as error:
             self._refuse(f"{place.path}/{keyword}", f"this is no regular expression: {error}")
-        return None
+        return self._paid(found)
 
     def _paid(self, automaton: Automaton) -> Automaton:
         self._branches.spend(automaton.work)

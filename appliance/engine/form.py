@@ -75,6 +75,7 @@ class Form:
         """Those that are complete."""
         self._mode: Mode = "thinking" if thinking else "free"
         self._spoken = False  # was there any text?
+        self._thought = False  # did thoughts end here? White space behind them is not said
         self._held = b""  # may begin a mark
         self._ways: dict[bytes, Mode] = {}  # literals that may come, one of them, and what follows
         self._name = b""
@@ -203,6 +204,9 @@ class Form:
     def _free(self, data: bytes, said: list[Said]) -> bytes:
         if self._driven:
             return b""
+        if self._thought and not (data := data.lstrip(SPACE)):
+            return b""
+        self._thought = False
         buffer, speech = self._held + data, self._speech
         marks: dict[bytes, Mode] = {}
         if self._shape.tools and not speech.say and not (speech.first_only and self._spoken):
@@ -234,7 +238,8 @@ class Form:
             said.append(Said("reasoning", buffer[:at]))
         self._held = b""
         self._block()
-        return buffer[at + len(mark) :].lstrip(SPACE)
+        self._thought = True
+        return buffer[at + len(mark) :]
 
     def _hold(self, buffer: bytes, marks: Mapping[bytes, Mode], kind: Kind, said: list[Said]) -> None:
         keep = _unfinished(buffer, marks)

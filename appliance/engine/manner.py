@@ -9,7 +9,8 @@ Rules:
    that an agent's conversations share; calls as text of the assistant, their results as messages of the user.
 3. Where a template knows no system message, what it says stands in front of the first message of the user; where roles
    must alternate, messages side by side become one.
-4. A conversation without tools, calls and results is given as it is. Only if the template refuses it is it `mended`.
+4. A conversation without tools, calls and results is given as it is. Only if the template refuses it is it `mended`,
+   and where a template would leave out what the system says later on, the user says it.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ Beside = Literal["same", "apart", "nowhere"]
 class Manner:
     """How messages are handed to a template. `own`: it is told of tools itself; the next three are for that, and
     the last two for when we tell of them. `beside`: what the assistant says beside a call stands in the same message,
-    in one of its own, or nowhere. `late`: what the system says later on is told as such; some templates leave it out."""
+    in one of its own, or nowhere. `late`: what the system says later on is told as such, which some templates would
+    leave out."""
 
     own: bool
     arguments: Argued = "text"

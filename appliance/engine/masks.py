@@ -161,7 +161,7 @@ def _follows(state: State, way: Way, said: bytes, steps: int) -> tuple[bool, int
 
 
 def _price(way: Way) -> int:
-    return NUMBER_STEP if way[0][0] == NUMBER and not way[0][1].free else 1
+    return max(NUMBER_STEP * way[0][1].weight, 1) if way[0][0] == NUMBER else 1
 
 
 class _Walk:

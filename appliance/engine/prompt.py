@@ -253,7 +253,7 @@ class Writer:
             tokens = self._tokens(job, shorter, budget, sure=False)
             if len(tokens) <= budget:
                 return shorter, tokens
-            room -= len(tokens) - budget
+            room -= len(tokens) - budget + len(messages)  # each may have been rounded up
         return None
 
     def _tokens(self, job: Job, messages: Sequence[Template], room: int | None, *, sure: bool) -> list[int]:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from appliance.core.structure.acceptor import KEY, STRING
 from appliance.engine.lexicon import SHORT, Lexicon
 from appliance.engine.masks import MOST_BLANK, Guide, Masks
 from tests.core import schemas
+from tests.core.test_schema import BOMBS
 
 # Every byte, and tokens of the kinds that vocabularies have: across quotes, in the middle of escapes and characters.
 PIECES = [
@@ -130,24 +132,72 @@ def test_a_mask_is_exact_in_every_special_place(name):
     assert wrong(masks, state) == []  # remembered
 
 
+def drawn(masks, state, chance):
+    """Tokens by chance from here to the end, after sixty of them the shortest way there."""
+    guide = Guide(masks, state)
+    written = b""
+    for _ in range(60):
+        tokens = np.flatnonzero(guide.allowed())
+        if guide.complete and (not len(tokens) or chance.random() < 0.3):
+            break
+        closers = [token for token in tokens if PIECES[token] in (b'"', b"}", b"]", b",", b":", b"0")]
+        token = int(chance.choice(closers if closers and chance.random() < 0.5 else tokens))
+        guide.take(PIECES[token])
+        written += PIECES[token]
+    return written + shortest(guide.state)
+
+
 def test_documents_drawn_through_masks_parse_and_validate_from_wherever_they_were_cut():
     masks = Masks(LEXICON)
     count = 0
-    for made, committed, state, chance in states(3_000, 200):
-        guide = Guide(masks, state)
-        written = b""
-        for _ in range(60):
+    for number in range(3_000, 3_200):
+        chance = random.Random(number)
+        made = schemas.schema(chance)
+        try:
+            rules = grammar(made)
+        except SchemaError as refused:
+            assert "no value fits this" in str(refused)
+            continue
+        values = [value for value in (schemas.document(made, chance) for _ in range(3)) if schemas.fits(made, value)]
+        for value in values:
+            data = schemas.spelled(value, chance).encode()
+            for cut in {0, *(chance.randrange(len(data) + 1) for _ in range(4))}:
+                written = data[:cut] + drawn(masks, start(rules).feed(data[:cut]), chance)
+                assert schemas.fits(made, json.loads(written)), (made, data[:cut], written)
+                count += 1
+    assert count > 1_500
+
+
+WORDS = [
+    f"{one}{two}{three}".encode()
+    for one in ("", " ", '"', "x", '",', "[")
+    for two in "abcdefghij"
+    for three in range(400)
+]
+MANY_PIECES = [*PIECES, *WORDS, *(f"{number:03d}".encode() for number in range(1_000))]
+MANY = Lexicon(MANY_PIECES, frozenset({END}))
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_no_mask_of_a_bomb_takes_long(name):
+    try:
+        rules = grammar(BOMBS[name])
+    except SchemaError:
+        return
+    masks, chance, spent = Masks(MANY), random.Random(1), []
+    for _ in range(3):
+        guide = Guide(masks, start(rules))
+        for _ in range(20):
+            begun = time.thread_time()
             tokens = np.flatnonzero(guide.allowed())
-            if guide.complete and (not len(tokens) or chance.random() < 0.3):
+            if len(tokens):
+                liked = [token for token in tokens if MANY_PIECES[token][:1] in b'[{"1a']
+                guide.take(MANY_PIECES[chance.choice(liked or tokens)])
+            spent.append(time.thread_time() - begun)
+            assert len(tokens) or guide.complete
+            if not len(tokens):
                 break
-            closers = [token for token in tokens if PIECES[token] in (b'"', b"}", b"]", b",", b":", b"0")]
-            token = int(chance.choice(closers if closers and chance.random() < 0.5 else tokens))
-            guide.take(PIECES[token])
-            written += PIECES[token]
-        written += shortest(guide.state)
-        assert schemas.fits(made, json.loads(committed + written)), (made, committed, written)
-        count += 1
-    assert count > 300
+    assert max(spent) < 0.2  # about 30 ms alone on its core
 
 
 def test_white_space_comes_to_an_end():

@@ -352,3 +352,12 @@ def test_of_what_no_model_could_read_the_rest_is_estimated() -> None:
     one._counted = 1000  # letters
     assert 9_000 < one.count(Job(id=1, messages=(user("a" * 10_000),)), ["b" * 10_000]) - 10_000 < 11_500
     assert paper.letters < 3000
+
+
+def test_a_last_turn_of_many_texts_is_cut_until_it_fits() -> None:
+    """Found by chance: the texts came down to one token too many, again and again."""
+    roles, said = ("assistant", "tool", "user", "tool", "system", "user"), "<" * 200
+    messages = [
+        {"role": role, "content": text} for role, text in zip(roles, (" " * 200, said, "", *[said] * 3), strict=True)
+    ]
+    assert trimmed(512, messages, committed="#" * 29).total < 512

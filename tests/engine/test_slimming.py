@@ -26,8 +26,8 @@ TOOL = Tool(name="look_up", description="Finds a thing in the house. " * 40, par
 def test_each_telling_has_fewer_words_and_the_last_has_none() -> None:
     whole, first, second, third, nothing = slimmer([TOOL])
     assert (whole, nothing) == ((TOOL,), ())
-    assert [len(one[0].description) for one in (first, second, third)] == [394, 118, 58]
-    assert first[0].description.endswith(" thing in...")
+    assert [len(one[0].description) for one in (first, second, third)] == [400, 120, 58]
+    assert TOOL.description.startswith(first[0].description.removesuffix("...") + " ")
     assert {one[0].name for one in (first, second, third)} == {"look_up"}
 
 
@@ -85,3 +85,23 @@ def test_a_box_without_room_for_any_tool_answers_all_the_same() -> None:
 def test_tools_that_fit_are_told_whole() -> None:
     prompt = read((Tool(name="f", description="Finds."),), 1)
     assert prompt.trimmed == 0
+
+
+def test_what_a_value_must_be_is_no_word_about_it_either() -> None:
+    schema = {"const": {"title": "x", "default": 1}}
+    assert all(one[0].parameters == schema for one in slimmer([Tool(name="f", parameters=schema)])[:4])
+
+
+def test_where_only_tools_are_too_much_no_turn_is_left_out() -> None:
+    messages = (user("Who are you?"), {"role": "assistant", "content": "A box."}, user("Find it."))
+    prompt = writer(context=2048).write(Job(id=1, messages=messages, tools=(TOOL,), trim=True))
+    assert "Who are you?" in said(prompt.tokens)
+    assert prompt.trimmed == 1
+
+
+def test_tools_take_no_more_than_a_third_where_something_has_to_give_way() -> None:
+    tool = Tool(name="f", description="Finds a thing. " * 100)
+    turns = [user("Old. " * 200), {"role": "assistant", "content": "Yes."}] * 3
+    for messages, whole in (((user("New."),), True), ((*turns, user("New.")), False)):
+        prompt = writer(context=4096).write(Job(id=1, messages=messages, tools=(tool,), trim=True))
+        assert (tool.description in said(prompt.tokens)) is whole

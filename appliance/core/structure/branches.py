@@ -21,6 +21,7 @@ MOST_SAID = 1_000_000  # letters in it
 MOST_PLACES = 20_000
 MOST_DEEP = 100
 MOST_SIZE = 10**308  # of a number: clients read infinity in what is more
+MOST_PATH = 120  # letters of a path in a sentence
 MOST_WORK = 500_000  # about a second on a slow machine
 
 Refuse = Callable[[str, str], NoReturn]
@@ -82,6 +83,7 @@ class Branches:
         self._open: set[Place] = set()
         self._listed = self._letters = self._work = 0
         self._anchors: dict[str, tuple[Any, str]] | None = None
+        self._latest = ""
         self._measure()
         self.root = self.place(schema, "")
 
@@ -103,7 +105,7 @@ class Branches:
         """So much has been done, in steps of about a microsecond. What takes too long is refused, whatever it is."""
         self._work += work
         if self._work > MOST_WORK:
-            self._refuse("", "working it out takes too long")
+            self._refuse(self._latest, "working it out takes too long")
 
     def place(self, schema: Any, path: str) -> Place:
         found = self._places.get(path)
@@ -112,6 +114,7 @@ class Branches:
                 self._refuse(path, "a schema is an object, true or false")
             if len(self._places) >= MOST_PLACES:
                 self._refuse("", f"it has more than {MOST_PLACES} parts")
+            self._latest = path[:MOST_PATH]
             self.spend(3 + len(path) // 32)
             found = self._places[path] = Place(schema if schema != {} else True, path)
         return found

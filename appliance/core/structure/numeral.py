@@ -120,6 +120,8 @@ class Numeral:
     choices: Listed | None = None
     plain: Numeral = field(init=False, repr=False)
     """The numbers of this rule that we would write: with an end to their digits."""
+    weight: int = field(init=False, repr=False)
+    """How much work a digit is, beside one of ordinary numbers; 0 if it is none."""
 
     def __post_init__(self) -> None:
         plain = self
@@ -127,6 +129,9 @@ class Numeral:
             needed = max((_behind(bound) for bound in (self.low, self.high) if bound is not None), default=0)
             plain = replace(self, scale=needed + MOST_BEHIND)
         object.__setattr__(self, "plain", plain)
+        said = [part for bound in (self.low, self.high) if bound is not None for part in bound.as_integer_ratio()]
+        bits = max((part.bit_length() for part in (self.step, *said)), default=0)
+        object.__setattr__(self, "weight", 0 if self.free else 1 + bits // 100)
 
     @property
     def integer(self) -> bool:

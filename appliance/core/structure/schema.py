@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NoReturn
 
-from appliance.core.structure.branches import Branches, Place
+from appliance.core.structure.branches import MOST_PATH, Branches, Place
 from appliance.core.structure.closing import ENDLESS, MOST_MEMBERS, cost
 from appliance.core.structure.rules import Grammar, Shape
 from appliance.core.structure.shapes import Shaping, pruned
@@ -132,7 +132,7 @@ class _Building:
 
 
 def _refuse(path: str, what: str) -> NoReturn:
-    where = f" at {path}" if path else ""
+    where = f" at {path if len(path) <= MOST_PATH else path[:MOST_PATH] + '...'}" if path else ""
     raise SchemaError(f"The schema cannot be followed{where}: {what}.")
 
 

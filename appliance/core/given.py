@@ -18,17 +18,12 @@ from appliance.core.chat import (
 class Given:
     """The words of one answer, in their order. ``choices`` is how many answers were asked for."""
 
-    __slots__ = ("_choices", "_parts", "characters", "continuable")
+    __slots__ = ("_parts", "characters", "continuable")
 
     def __init__(self, choices: int = 1) -> None:
-        self._choices = choices
-        self.clear()
-
-    def clear(self) -> None:
-        """Nothing of it was sent after all."""
         self._parts: list[tuple[type[Text] | type[Reasoning], list[str]]] = []
         self.characters = 0
-        self.continuable = self._choices == 1
+        self.continuable = choices == 1
         """What was not made of words, like half a tool call, only its author can go on with."""
 
     @property
@@ -38,25 +33,26 @@ class Given:
 
     def note(self, event: Event) -> int:
         """The client gets this too. Returns how many characters it is."""
-        match event:
-            case TextDelta(text=text):
-                kind: type[Text] | type[Reasoning] = Text
-            case ReasoningDelta(text=text):
-                kind = Reasoning
-            case ToolCallStart() | ToolCallDelta() | Opaque(content=True, closed=False):
+        if isinstance(event, TextDelta):
+            kind: type[Text] | type[Reasoning] = Text
+        elif isinstance(event, ReasoningDelta):
+            kind = Reasoning
+        else:
+            call = isinstance(event, ToolCallStart | ToolCallDelta)
+            if call or (isinstance(event, Opaque) and event.content and not event.closed):
                 self.continuable = False
-                return 0
-            case _:
-                return 0
-        if not text:
+            return 0
+        count = len(event.text)
+        if not count:
             return 0
         if event.choice:
             self.continuable = False
-        if not self._parts or self._parts[-1][0] is not kind:
-            self._parts.append((kind, []))
-        self._parts[-1][1].append(text)
-        self.characters += len(text)
-        return len(text)
+        parts = self._parts
+        if not parts or parts[-1][0] is not kind:
+            parts.append((kind, []))
+        parts[-1][1].append(event.text)
+        self.characters += count
+        return count
 
     def message(self) -> Message:
         """The half-written assistant turn a next leg goes on from."""

@@ -92,9 +92,3 @@ def test_behind_this_others_can_go_on(event):
 
 def test_several_choices_are_never_gone_on_with():
     assert not noted(choices=2).continuable
-
-
-def test_what_was_not_sent_is_forgotten():
-    given = noted(TextDelta(text="a"), ToolCallStart(index=0, id="c", name="look"))
-    given.clear()
-    assert (parts(given), given.characters, given.continuable) == ((), 0, True)

@@ -37,7 +37,7 @@ class Draft:
         """Is there something that a next leg has to go on from?"""
         self.started = False
         self._orphaned: Wire | None = None
-        """Bytes that a second `Started` carried, which the client does not get, for the others that came out of them."""
+        """Bytes of a second `Started`, which the client does not get; the next event that came out of them has them."""
         self.over = False
         """Did the stream say that it is complete?"""
         self.seen: set[int] = set()

@@ -152,7 +152,7 @@ def test_what_a_second_cloud_repeats_is_not_fed_twice():
         Script("second", 1, [A], 1, [B], 1, [ENDED]),
         box(),
     ]
-    relay = Relay(ask(), [CLAUDE, second, BOX], {}, limits=Limits(), budgets={"second": Budget()})
+    relay = Relay(ask(), [CLAUDE, second, BOX], {}, limits=Limits(), budgets={CLAUDE.name: Budget()})
     book = Book()
 
     async def scene():

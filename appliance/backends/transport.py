@@ -10,11 +10,15 @@ Rules of this file:
    noticed before a request is written.
 4. It does not look at the environment: which proxy and which authorities hold is the configuration's to say.
 5. Only connecting has a limit here: silence is judged by the relay, which knows what was asked.
+6. Why there is no connection is said so that whoever reads it knows what to mend.
 """
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import io
+import socket
 import ssl
 from functools import cache
 from pathlib import Path
@@ -32,9 +36,9 @@ from yarl import URL
 
 from appliance.core.chat import BackendError, Fault, Headers
 
-HANDSHAKE = 2.0
-"""Seconds more than for a connection, for all of its name, other addresses, a proxy's part and TLS: 3 round trips by
-satellite."""
+HANDSHAKE = 5.0
+"""Seconds for TLS, from when the connection stands. A connection and this together are also the most that a cloud's
+name, all of its addresses and a proxy's part may take."""
 KEPT = 50.0
 """Seconds a connection is kept for the next request: less than the 60 after which common load balancers close it."""
 HEADER_LIMIT = 64 * 1024
@@ -42,6 +46,21 @@ LARGE = 1024 * 1024  # bytes of a body that is handed over in pieces
 
 TROUBLE = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What may come out of a request or of reading its answer; `TimeoutError` and `ssl.SSLError` are `OSError`s."""
+
+# Of OpenSSL: what is wrong with a certificate (X509_V_ERR_...), and what comes of an answer that is no TLS.
+STRANGER = "its certificate is of an authority that is not known here"
+OTHER_NAME = "its certificate is for another name"
+DOUBTS = {
+    9: "its certificate is not valid yet by this machine's clock",
+    10: "its certificate has expired",
+    18: "its certificate is self-signed",
+    **dict.fromkeys((2, 19, 20, 21), STRANGER),
+    **dict.fromkeys((62, 64), OTHER_NAME),
+}
+NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG")
+
+NO_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
 
 
 class Transport:
@@ -68,6 +87,11 @@ class Transport:
                 proxy=self._proxy,
                 allow_redirects=False,
             )
+        except aiohttp.ClientConnectorDNSError as error:
+            if self._proxy is None:
+                raise
+            # It looked for the proxy's name; the cloud's is the proxy's to look for.
+            raise aiohttp.ClientProxyConnectionError(error._conn_key, error.os_error) from error
         except aiohttp.ClientError:
             raise
         except ValueError as error:
@@ -97,19 +121,33 @@ class Transport:
         return self._session
 
 
+class SlowHandshake(TimeoutError):
+    """Somebody took the connection, and TLS came to no end."""
+
+
 class Connector(aiohttp.TCPConnector):
     """aiohttp's, that gives up a kept connection on which something came that nobody had asked for. aiohttp would take
-    it for the answer to the next request, and everybody's answers would be the one before."""
+    it for the answer to the next request, and everybody's answers would be the one before.
+
+    TLS has its own time: aiohttp has one for both, and a cloud that is not there would be waited for as long as one
+    that is slow to prove who it is."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._used: WeakSet[ResponseHandler] = WeakSet()
+        self._shaking: WeakSet[aiohttp.ClientRequest] = WeakSet()
+        """Those for which a handshake has begun, at one address or another."""
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
         while True:
-            connection = await super().connect(req, traces, timeout)
+            try:
+                connection = await super().connect(req, traces, timeout)
+            except TimeoutError as error:
+                if req in self._shaking:
+                    raise SlowHandshake from error
+                raise
             line = connection.protocol
             assert line is not None
             if line not in self._used:
@@ -118,6 +156,36 @@ class Connector(aiohttp.TCPConnector):
             if not line.should_close:
                 return connection
             connection.close()
+
+    async def _wrap_create_connection(
+        self, *args: Any, req: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout, **options: Any
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        """To one of a cloud's addresses, and TLS if it is spoken there."""
+        factory, *more = args
+        async with asyncio.timeout(timeout.sock_connect) as limit:
+
+            def connected() -> ResponseHandler:
+                """asyncio asks for the protocol when the connection stands, and then shakes hands."""
+                limit.reschedule(asyncio.get_running_loop().time() + HANDSHAKE)
+                if options.get("ssl"):
+                    self._shaking.add(req)
+                made: ResponseHandler = factory()
+                return made
+
+            free = aiohttp.ClientTimeout(sock_connect=None)
+            return await super()._wrap_create_connection(connected, *more, req=req, timeout=free, **options)
+
+    async def _start_tls_connection(
+        self,
+        underlying_transport: asyncio.Transport,
+        req: aiohttp.ClientRequest,
+        timeout: aiohttp.ClientTimeout,
+        client_error: type[Exception] = aiohttp.ClientConnectorError,
+    ) -> tuple[asyncio.BaseTransport, ResponseHandler]:
+        """In the tunnel of a proxy."""
+        self._shaking.add(req)
+        longer = aiohttp.ClientTimeout(sock_connect=HANDSHAKE)
+        return await super()._start_tls_connection(underlying_transport, req, longer, client_error)
 
 
 def headers_of(response: aiohttp.ClientResponse) -> Headers:
@@ -151,15 +219,20 @@ def translate(error: BaseException, name: str) -> BackendError:
     """Any exception of aiohttp to ours."""
     match error:
         case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch() | ssl.SSLCertVerificationError():
-            return BackendError(Fault.UNREACHABLE, f"{name} could not prove who it is: the TLS handshake failed.")
+            return BackendError(Fault.UNREACHABLE, _no_proof(getattr(error, "os_error", error), name))
+        case aiohttp.ConnectionTimeoutError(__cause__=SlowHandshake()):
+            sentence = f"{name} took the connection, but the TLS handshake did not end in time."
+            return BackendError(Fault.UNREACHABLE, sentence, status=504)
         case aiohttp.ConnectionTimeoutError():
             return BackendError(Fault.UNREACHABLE, f"{name} did not accept a connection in time.", status=504)
         case aiohttp.ClientHttpProxyError(status=407):
             return BackendError(Fault.CONFIG, f"The proxy of {name} wants other credentials.", status=407)
-        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+        case aiohttp.ClientHttpProxyError():
             return BackendError(Fault.UNREACHABLE, f"{name} cannot be reached: its proxy refused.", status=502)
         case aiohttp.ClientConnectorError():
-            return BackendError(Fault.UNREACHABLE, f"{name} cannot be reached: no connection was made.", status=502)
+            whose = "its proxy" if isinstance(error, aiohttp.ClientProxyConnectionError) else "it"
+            why = _no_connection(getattr(error, "os_error", error), whose)
+            return BackendError(Fault.UNREACHABLE, f"{name} cannot be reached: {why}.", status=502)
         case TimeoutError():
             return BackendError(Fault.SILENT, f"{name} fell silent.", status=504)
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
@@ -168,3 +241,28 @@ def translate(error: BaseException, name: str) -> BackendError:
             return BackendError(Fault.BROKEN, f"{name} broke off the connection.", status=502)
         case _:
             return BackendError(Fault.BROKEN, f"{name} failed with {type(error).__name__}.", status=502)
+
+
+def _no_proof(error: BaseException, name: str) -> str:
+    """Why nobody was believed to be the cloud."""
+    if getattr(error, "reason", None) in NO_TLS:
+        return f"{name} speaks no TLS on that port."
+    why = DOUBTS.get(getattr(error, "verify_code", 0), "the TLS handshake failed")
+    return f"{name} could not prove who it is: {why}."
+
+
+def _no_connection(error: BaseException, whose: str) -> str:
+    """Why `whose` connection was not made: the cloud's or its proxy's."""
+    number = getattr(error, "errno", None)
+    if isinstance(error, socket.gaierror):  # its numbers are others, and on some systems the same
+        name = "its name" if whose == "it" else f"the name of {whose}"
+        return f"{name} was not found" if number in NO_NAME else f"{name} could not be looked up"
+    if number == errno.ECONNREFUSED:
+        return f"{whose} refused the connection"
+    if number in NO_ROUTE:
+        return f"there is no route to {whose} in the network"
+    if number == errno.ETIMEDOUT:
+        return f"{whose} did not answer the knock"
+    if isinstance(error, ConnectionError):
+        return f"{whose} hung up before the connection stood"
+    return "no connection was made" if whose == "it" else f"no connection to {whose} was made"

@@ -61,6 +61,7 @@ class Attempt:
 
     __slots__ = (
         "_characters",
+        "_choices",
         "_cut_short",
         "_echo",
         "_flaw",
@@ -94,6 +95,7 @@ class Attempt:
         self.spoke = False
         """Is any of the answer's content its own?"""
         self._characters = 0
+        self._choices = 1 if leg.local else request.n
         self._seam = seam
         self._echo = Echo(draft.message, name=leg.name) if seam is not None else None
         self._kept: list[Event] = []  # what it said while it repeated
@@ -105,7 +107,7 @@ class Attempt:
     @property
     def finished(self) -> bool:
         """Is every choice at its end? The box gives one, however many were asked for."""
-        return len(self.draft.ended) >= (1 if self.leg.local else self.request.n)
+        return len(self.draft.ended) >= self._choices
 
     @property
     def complete(self) -> bool:

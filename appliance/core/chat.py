@@ -350,14 +350,17 @@ Event = (
 CONTENT = (TextDelta, ReasoningDelta, ToolCallStart, ToolCallDelta)
 
 
+WORDS = TextDelta | ReasoningDelta  # made once: this is asked for every event of every answer
+
+
 def carries_content(event: Event) -> bool:
     """Would the client count this as part of the answer? Once one has gone out, a failure is no longer invisible."""
+    if isinstance(event, WORDS):
+        return bool(event.text)
     if isinstance(event, Opaque):
         return event.content
     if isinstance(event, BlockStart):
         return event.kind == "other"
-    if isinstance(event, TextDelta | ReasoningDelta):
-        return bool(event.text)
     return isinstance(event, CONTENT)
 
 

@@ -6,14 +6,28 @@ with the same one.
 
 from __future__ import annotations
 
-from appliance.core.chat import Event, Finish, Message, Opaque, Started, carries_content
+from dataclasses import replace
+
+from appliance.core.chat import (
+    Degraded,
+    Event,
+    Finish,
+    Message,
+    Opaque,
+    Opened,
+    Progress,
+    Started,
+    Takeover,
+    Wire,
+    carries_content,
+)
 from appliance.core.given import Given
 
 
 class Draft:
     """One answer of `choices` choices, as far as it has come."""
 
-    __slots__ = ("content", "ended", "given", "held", "left_out", "over", "seen", "started")
+    __slots__ = ("_orphaned", "content", "ended", "given", "held", "left_out", "over", "seen", "started")
 
     def __init__(self, choices: int = 1) -> None:
         self.given = Given(choices)
@@ -22,6 +36,8 @@ class Draft:
         self.content = False
         """Is there something that a next leg has to go on from?"""
         self.started = False
+        self._orphaned: Wire | None = None
+        """Bytes of a second `Started`, which the client does not get; the next event that came out of them has them."""
         self.over = False
         """Did the stream say that it is complete?"""
         self.seen: set[int] = set()
@@ -43,19 +59,29 @@ class Draft:
 
     def add(self, event: Event) -> int:
         """The client will have this too. Returns how many characters it is."""
-        if isinstance(event, Started):
+        if self._orphaned is not None:
+            event = self._adopting(event, self._orphaned)
+        if carries_content(event):
+            self.content = True
+            self.seen.add(getattr(event, "choice", 0))
+        elif isinstance(event, Started):
             if self.started:
+                self._orphaned = event.wire
                 return 0
             self.started = True
         elif isinstance(event, Finish):
             self.ended.add(event.choice)
         elif isinstance(event, Opaque) and event.over:
             self.over = True
-        elif carries_content(event):
-            self.content = True
-            self.seen.add(getattr(event, "choice", 0))
         self.held.append(event)
         return self.given.note(event)
+
+    def _adopting(self, event: Event, orphaned: Wire) -> Event:
+        """`event` with the bytes that it came out of, if it was left out what carried them."""
+        self._orphaned = None
+        if isinstance(event, Opened | Takeover | Degraded | Progress) or event.wire != Wire(orphaned.dialect, b""):
+            return event
+        return replace(event, wire=orphaned)
 
     def release(self) -> tuple[Event, ...]:
         """What waited goes out."""

@@ -47,7 +47,7 @@ _Words = type[TextDelta] | type[ReasoningDelta]
 class Echo:
     """A second answer, held against the `committed` part of the first. `name` is the cloud's."""
 
-    __slots__ = ("_at", "_block", "_inside", "_name", "_parts", "agreed")
+    __slots__ = ("_at", "_block", "_inside", "_name", "_parts")
 
     def __init__(self, committed: Message, *, name: str = "The cloud") -> None:
         self._name = name
@@ -62,8 +62,6 @@ class Echo:
         self._at = 0  # in the first of them
         self._block: BlockStart | None = None  # the second answer's open one
         self._inside = bool(self._parts)  # in the block in which the repeated part ended, or before its end
-        self.agreed = 0
-        """Characters that were repeated so far."""
 
     @property
     def repeated(self) -> bool:
@@ -108,7 +106,6 @@ class Echo:
         if type(event) is not kind or event.choice or not text.startswith(piece[:count], self._at):
             raise self._another()
         self._at += count
-        self.agreed += count
         if self._at < len(text):
             return
         del self._parts[0]

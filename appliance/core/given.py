@@ -75,17 +75,12 @@ def _whole(arguments: str) -> bool:
 class Given:
     """The words and calls of one answer, in their order. ``choices`` is how many answers were asked for."""
 
-    __slots__ = ("_calls", "_choices", "_parts", "_stuck", "characters")
+    __slots__ = ("_calls", "_parts", "_stuck", "characters")
 
     def __init__(self, choices: int = 1) -> None:
-        self._choices = choices
-        self.clear()
-
-    def clear(self) -> None:
-        """Nothing of it was sent after all."""
         self._parts: list[_Piece] = []
         self._calls: list[_Piece] = []  # those of the parts that are
-        self._stuck = self._choices != 1
+        self._stuck = choices != 1
         self.characters = 0
 
     @property

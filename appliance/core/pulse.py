@@ -132,7 +132,7 @@ class Pulse:
 
     def content(self, events: Sequence[Event], now: float) -> None:
         """These came, and some of them are content, or say that some is on its way."""
-        kind, characters = _kind(events), _characters(events)
+        kind, characters = _said(events)
         wait = now - self.last
         if self.first_content is None:
             self.first_content = now - self.called_at
@@ -245,26 +245,22 @@ def thinks(event: Event) -> bool:
     return isinstance(event, BlockStart) and event.kind == "reasoning"
 
 
-def _kind(events: Sequence[Event]) -> Kind:
-    """What is being written when these events are over."""
-    for event in reversed(events):
-        if isinstance(event, ToolCallStart | ToolCallDelta):
-            return "tools"
-        if isinstance(event, ReasoningDelta) and event.text:
-            return "thinking"
-        if isinstance(event, Progress):
-            return event.kind
-        if carries_content(event):
-            break
-    return "text"
-
-
-def _characters(events: Sequence[Event]) -> int:
-    """How much text is in them."""
-    count = 0
+def _said(events: Sequence[Event]) -> tuple[Kind, int]:
+    """What is being written when these events are over, and how much text is in them."""
+    kind: Kind = "text"
+    characters = 0
     for event in events:
         if isinstance(event, TextDelta):
-            count += len(event.text)
-        elif isinstance(event, Progress) and event.kind == "text":
-            count += event.characters
-    return count
+            if event.text:
+                kind = "text"
+                characters += len(event.text)
+        elif isinstance(event, ReasoningDelta):
+            kind = "thinking" if event.text else kind
+        elif isinstance(event, ToolCallStart | ToolCallDelta):
+            kind = "tools"
+        elif isinstance(event, Progress):
+            kind = event.kind
+            characters += event.characters if kind == "text" else 0
+        elif carries_content(event):
+            kind = "text"
+    return kind, characters

@@ -141,18 +141,19 @@ class Relay:
                 one.pulse.thinks(now)
             if not isinstance(event, Progress):
                 one.add(event)
-        if one.finished and not over and one.empty:
+        finished = one.finished
+        if finished and not over and one.empty:
             return self._failed(one, _empty(one), now)
         progress = any(map(moves_on, events))
-        actions = self._settled(one, now) if progress or one.finished else []
+        actions = self._settled(one, now) if progress or finished else []
         if progress and not over:
             one.pulse.content(events, now)
         if one.spoke and not spoke:
             one.pulse.went_on(now)
-        if one.finished and not over:
+        if finished and not over:
             one.pulse.ended(now)
         draft = one.draft
-        if draft.held and self._request.stream and (draft.content or one.finished):
+        if draft.held and self._request.stream and (draft.content or finished):
             actions.append(Emit(draft.release()))
         return actions
 

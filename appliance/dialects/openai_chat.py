@@ -3,7 +3,8 @@
 Rules of this file:
 
 1. Bytes of this dialect go on as they came, until somebody else takes over. From then on every chunk is ours, under
-   the id, the time and the model's name that the client has seen first.
+   the id, the time and the model's name that the client has seen first; one in which there is something that we have no
+   word for is the cloud's, under those names.
 2. To the client it is one answer: one role, one `finish_reason` for each choice, one `[DONE]`.
 3. Token counts go to who asked for them. Those we write go out at the end, behind every `finish_reason`. After a
    takeover the input is what the first leg said it was: that is what the client sent.
@@ -88,7 +89,7 @@ class ChatEncoder:
 
     def encode(self, events: Sequence[Event]) -> bytes:
         """The bytes for `events`, whole chunks only."""
-        return b"".join(self._one(event) for event in events)
+        return b"".join(self._one(event, events, at) for at, event in enumerate(events))
 
     def keepalive(self) -> bytes:
         """A comment, which every reader of event streams skips; but the official SDK stumbles over one that stands by
@@ -110,28 +111,31 @@ class ChatEncoder:
         self._done = True
         return sse.encode(fields.compact(openai_errors.error_body(error)))
 
-    def _one(self, event: Event) -> bytes:
+    def _one(self, event: Event, events: Sequence[Event], at: int) -> bytes:
         wire = event.wire
         if wire is None or wire.dialect != NAME:
             self._passing = False
         elif wire.data:
-            self._passing, self._passed = not self._ours, wire.data
-        if self._passing and wire is not None:
-            self._note(event, wire.data)
-            if wire.data and (wire.data.startswith(_NUMBERED) or b"\nid:" in wire.data or b"\nretry:" in wire.data):
-                self._numbered = True
-            return wire.data
-        return self._made(event)
+            self._passing, self._passed = not self._ours or _has_no_word(events, at), wire.data
+        if not self._passing or wire is None:
+            return self._made(event)
+        self._note(event, wire.data)
+        if self._ours:
+            return self._adopted(wire.data) if wire.data else b""
+        if wire.data and (wire.data.startswith(_NUMBERED) or b"\nid:" in wire.data or b"\nretry:" in wire.data):
+            self._numbered = True
+        return wire.data
 
     def _note(self, event: Event, data: bytes) -> None:
-        """What the client learns from a wire that goes on untouched."""
+        """What the client learns from a wire that goes on."""
         if isinstance(event, Started):
-            self._begin(event)
+            if not self._started:
+                self._begin(event)
         elif isinstance(event, Finish):
             self._finished.add(event.choice)
         elif isinstance(event, Usage):
             self._counts.note(event)
-            self._counted = True
+            self._counted = not self._ours
         elif isinstance(event, ToolCallStart):
             self._calls[event.choice, event.index] = False
             if event.choice == 0:
@@ -174,7 +178,7 @@ class ChatEncoder:
             case Takeover():
                 return self._taken(event)
             case Opaque():
-                return self._adopted(event)
+                return self._delta(0, {_place(event): event.text}) if event.text else b""
             case Degraded():
                 return self._remark(f"appliance degraded {event.what}")
             case Opened() | Progress() | BlockStart() | BlockStop():
@@ -217,19 +221,15 @@ class ChatEncoder:
             return self._numbers.get(index, index)
         return index + max(0, max(self._numbers.values()) - max(self._numbers))
 
-    def _adopted(self, event: Opaque) -> bytes:
-        """A chunk of the second leg that we have no word for, under the names of the first; of another dialect, or
-        without its bytes, what may be shown of it."""
-        if event.wire is None or event.wire.dialect != NAME or not event.content or not event.wire.data:
-            return self._delta(0, {_place(event): event.text}) if event.text else b""
-        found = sse.SseParser().feed(event.wire.data)
+    def _adopted(self, data: bytes) -> bytes:
+        """A chunk of a later leg under the names of the first, without its counts."""
+        found = sse.SseParser().feed(data)
         chunk = json.loads(found[0].data or b"null")
-        if not isinstance(chunk, dict):
-            return b""
         for choice in chunk.get("choices") or ():
             (choice.get("delta") or {}).pop("role", None)
-        self._passing = True  # the events that came with it are in these bytes
-        return sse.encode(fields.compact({**chunk, "id": self._id, "created": self._created, "model": self._model}))
+        named = {"id": self._id, "created": self._created, "model": self._model}
+        counts = {"usage": None} if "usage" in chunk else {}
+        return sse.encode(fields.compact({**chunk, **named, **counts}))
 
     def _delta(self, choice: int, delta: dict[str, Any], reason: str | None = None) -> bytes:
         if choice not in self._opened:
@@ -247,6 +247,19 @@ class ChatEncoder:
             "model": self._model,
         }
         return sse.encode(fields.compact({**head, **rest}))
+
+
+def _has_no_word(events: Sequence[Event], at: int) -> bool:
+    """Is there something of the answer, in the chunk that begins with event `at`, that we cannot say ourselves?"""
+    begin = at
+    while at < len(events):
+        event = events[at]
+        if at > begin and (event.wire is None or event.wire.data):
+            return False
+        if isinstance(event, Opaque) and event.content:
+            return True
+        at += 1
+    return False
 
 
 def _is_done(data: bytes) -> bool:

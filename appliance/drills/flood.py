@@ -13,8 +13,8 @@ import asyncio
 import resource
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import httpx
@@ -39,12 +39,12 @@ CONNECTIONS = 32
 IDLE = 8
 TURNED_AWAY = 16
 PATIENCE = 5.0
-"""Seconds until all those who were let in should be with the cloud, and all others gone."""
+"""Seconds until all who are not let in should have been told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flooded:
-    """What became of all of them. `refused` is by status, `idle` are connections without a request that gave way,
+    """What became of all of them. `refused` is by status, `idle` are connections that had been answered and gave way,
     `asked` how many requests the clouds got, and `after` who answered the next request, `after_ms` how quickly."""
 
     name: str
@@ -82,50 +82,61 @@ async def flood(url: str, clouds: Sequence[FailingCloud], *, api: str, model: st
             seconds = time.monotonic() - began
             asked = sum(len(cloud.chats) for cloud in clouds)
             complaints = [] if asked <= count * len(clouds) else [f"the clouds were asked {asked} times"]
-            return await _told(
-                "flood", asking, heard, api=api, refusals=api, asked=asked, seconds=seconds, complaints=complaints
-            )
+            return await _told("flood", asking, heard, api=api, asked=asked, seconds=seconds, complaints=complaints)
 
 
 async def crowd(url: str, clouds: Sequence[FailingCloud], *, api: str, model: str) -> Flooded:
-    """In front of a listener that lets in `CONNECTIONS`, all of which have a request under way when the rest come, one
-    after the other."""
+    """In front of a listener that lets in `CONNECTIONS`, where some were answered and stay: more than it lets in come
+    at the same moment, and nobody is answered before all others have been turned away."""
     gate = asyncio.Event()
     for cloud in clouds:
         cloud.act = _held(gate)
-    host, _, port = url.removeprefix("http://").partition(":")
     began = time.monotonic()
     with files(2 + 2 * len(clouds)):
         async with httpx.AsyncClient(base_url=url, timeout=None, limits=httpx.Limits(max_connections=None)) as client:  # noqa: S113
             asking = _asking(client, api, model)
-            with ExitStack() as stack:
+            async with AsyncExitStack() as stack:
+                idle = [await stack.enter_async_context(_idle(url)) for _ in range(IDLE)]
+                turned_away = asyncio.Semaphore(0)
+
+                async def coming(at: int) -> Heard:
+                    heard = await asking(at)
+                    turned_away.release()
+                    return heard
+
                 stack.callback(gate.set)
-                idle = [await asyncio.open_connection(host, int(port)) for _ in range(IDLE)]
-                for _, writer in idle:
-                    stack.callback(writer.close)
-                let_in = asyncio.gather(*map(asking, range(CONNECTIONS)))
+                crowding = asyncio.gather(*map(coming, range(CONNECTIONS + TURNED_AWAY)))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(PATIENCE):
-                        while sum(len(cloud.chats) for cloud in clouds) < CONNECTIONS:  # noqa: ASYNC110 - no event for it
-                            await asyncio.sleep(0.005)
-                asyncio.get_running_loop().call_later(PATIENCE, gate.set)
-                turned_away = [await asking(at) for at in range(TURNED_AWAY)]
-                gone = [reader.at_eof() for reader, _ in idle].count(True)
+                        for _ in range(TURNED_AWAY):
+                            await turned_away.acquire()
+                gone = [reader.at_eof() for reader in idle].count(True)
                 gate.set()
-                heard = [*await let_in, *turned_away]
-            complaints = [] if gone == IDLE else [f"{IDLE - gone} connections without a request kept their place"]
-            # Who is turned away at the door has not said yet which dialect is his.
+                heard = await crowding
+            complaints = [] if gone == IDLE else [f"{IDLE - gone} idle connections kept their place"]
             return await _told(
                 "crowd",
                 asking,
                 heard,
                 api=api,
-                refusals="openai",
                 asked=sum(len(cloud.chats) for cloud in clouds),
                 seconds=time.monotonic() - began,
                 complaints=complaints,
                 idle=gone,
             )
+
+
+@asynccontextmanager
+async def _idle(url: str) -> AsyncIterator[asyncio.StreamReader]:
+    """A connection that was answered and stays for the next request; gives what else comes on it."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(f"HEAD /healthz HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        yield reader
+    finally:
+        writer.close()
 
 
 async def _told(
@@ -134,7 +145,6 @@ async def _told(
     heard: Sequence[Heard],
     *,
     api: str,
-    refusals: str,
     asked: int,
     seconds: float,
     complaints: Sequence[str],
@@ -150,7 +160,7 @@ async def _told(
             by_box += _by(one) == "local"
             by_cloud += _by(one) != "local"
         else:
-            wrong.update(judge_refusal(one, api=refusals))
+            wrong.update(judge_refusal(one, api=api))
             refused[one.status] += 1
     began = time.monotonic()
     after = await asking(0)

@@ -107,8 +107,7 @@ class Desk:
         id = frame["id"]
         try:
             job = parse(frame, vocabulary=self._writer.vocabulary_size)
-            tools = [str(tool) for tool in frame.get("tools") or ()]
-            return {"op": "counted", "id": id, "tokens": self._writer.count(job, tools)}
+            return {"op": "counted", "id": id, "tokens": self._writer.count(job)}
         except Exception as error:
             refusal = _refusal(error)
             return {"op": "error", "id": id, "fault": refusal.fault, "message": refusal.message} | refusal.more

@@ -239,8 +239,6 @@ def _tools(given: Any) -> tuple[Tool, ...]:
         raise _wrong("tools", "a list of objects")
     tools = []
     for one in given:
-        if isinstance(one, str):  # in a count frame of today, tools are texts: whoever counts adds them
-            continue
         if not isinstance(one, dict) or not isinstance(one.get("name"), str) or not NAME.fullmatch(one["name"]):
             raise _wrong("tools", "a list of objects, each with a 'name' of letters, digits, '_', '-' and the like")
         description, parameters = _said(one, "description", ""), _said(one, "parameters", {})

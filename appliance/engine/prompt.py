@@ -131,13 +131,13 @@ class Writer:
             return self.write(job)
         return self._prompt(job, prompt.tokens, begun, trimmed=prompt.trimmed, tried=tried)
 
-    def count(self, job: Job, also: Sequence[str] = ()) -> int:
-        """The tokens of all of it, whether it fits or not, and of the texts that would be read `also`."""
+    def count(self, job: Job) -> int:
+        """The tokens of all of it, whether it fits or not."""
         tokens = len(self._tokens(job, job.messages, None, sure=True))
         if len(job.committed) <= self._counted:
-            return tokens + self._begun(job).count + sum(map(self._count, also))
+            return tokens + self._begun(job).count
         before = self._begun(replace(job, committed=""))
-        return tokens + before.count + sum(map(self._count, (job.committed, *also)))
+        return tokens + before.count + self._count(job.committed)
 
     def _count(self, text: str) -> int:
         tokens = len(self._tokenizer.tokenize(text[: self._counted]))

@@ -8,8 +8,8 @@ uvicorn's protocol leaves all of this open. Rules of this file:
 3. Whoever is refused hears why, in JSON: the rest of what it sends is thrown away for some seconds, then it is cut off.
 4. Whoever does not read is cut off after a while without progress; its answer is cancelled like that of any client
    that left. Closing the sending half counts as leaving: it cannot be told from going away.
-5. When there are too many connections, the one that has waited longest without a request gives way. Only if every one
-   of them has a request, the new one is refused.
+5. When there are too many connections, `Crowd` decides which one goes. Whoever has not been answered hears why, when it
+   has asked: an answer that comes before is taken for nobody's.
 6. A flood of refusals is one line in the log now and then.
 """
 
@@ -25,8 +25,9 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from appliance.core.chat import BackendError, Fault
-from appliance.dialects.openai_chat import OPENAI
-from appliance.guard.limits import LIMITS, Limits, Tally
+from appliance.guard.limits import LIMITS, Limits
+from appliance.server.crowd import Crowd
+from appliance.server.small import spoken
 
 log = logging.getLogger("appliance.server")
 
@@ -35,6 +36,9 @@ mistakes = logging.getLogger("uvicorn.error.connection")
 mistakes.setLevel(logging.ERROR)
 
 NEVER = float("inf")
+ASKS_WITHIN = 1.0
+"""Seconds until whoever is sent away should have asked; then it is told all the same."""
+TOO_MANY = "The appliance has too many connections; come back soon."
 NOT_AT_ALL = struct.pack("ii", 1, 0)
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
@@ -47,33 +51,24 @@ class Refused(Exception):
         self.status = status
 
 
-class Crowd:
-    """All connections of one server."""
-
-    def __init__(self) -> None:
-        self.waiting: dict[Connection, None] = {}
-        """Those without a request, longest waiting first."""
-        self.leaving: dict[Connection, None] = {}
-        """Those that were refused and may still read why."""
-        self.refusals = Tally()
-        self.cut_off = 0
-
-
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, with patience that ends. Its class is made by `bounded`."""
 
     limits: ClassVar[Limits]
-    crowd: ClassVar[Crowd]
+    crowd: ClassVar[Crowd[Connection]]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.logger = mistakes
+        self.url = b""
+        self.headers = []
         self._until = NEVER  # when its time is up; what for is told by `_answering`, `_in_head`, `_ending`
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._unsent = 0
         self._in_head = False
         self._body_open = False  # not all of the request has come
+        self._sent_away = False  # it hears so when it has asked
         self._ending = False  # it was refused or is done; nothing it sends is looked at
         self._unread = 0  # bytes since the parser last made something of them
         self._thrown_away = 0
@@ -88,17 +83,15 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait_for_request()
-        if len(self.connections) > self.limits.connections:
-            longest = next(iter(self.crowd.leaving or self.crowd.waiting))
-            if longest is self:
-                self._refuse(503, "The appliance has too many connections; come back soon.")
-            else:
-                longest._give_way()
+        now = self.loop.time()
+        self._expect_by(now + self.limits.idle)
+        goes = self.crowd.comes(self, now)
+        if goes is not None:
+            goes._make_way(now)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._has_no_place()
+        self.crowd.is_gone(self)
         self._until = NEVER
         for timer in (self._timer, self._write_timer):
             if timer is not None:
@@ -135,6 +128,7 @@ class Connection(HttpToolsProtocol):
         if self._answering:
             self._throw(400, "A second request came before the answer to the first was complete.")
         super().on_message_begin()
+        self.crowd.begins(self, self.loop.time())
         self._in_head = self._body_open = True
         self._fields = self._thrown_away = 0
 
@@ -151,6 +145,8 @@ class Connection(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._sent_away:
+            self._throw(503, TOO_MANY)
         if sum(name == b"host" for name, _ in self.headers) > 1:
             self._throw(400, "The request has more than one Host header.")
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
@@ -159,7 +155,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._unread = 0
         self._until = NEVER
-        self.crowd.waiting.pop(self, None)
+        self.crowd.asks(self)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -194,8 +190,7 @@ class Connection(HttpToolsProtocol):
     # ----------------------------------------------------------------------------------------------- patience
 
     def _wait_for_request(self) -> None:
-        self.crowd.waiting.pop(self, None)  # to the end of the row
-        self.crowd.waiting[self] = None
+        self.crowd.rests(self)
         self._expect_by(self.loop.time() + self.limits.idle)
 
     def _expect_by(self, until: float) -> None:
@@ -213,18 +208,34 @@ class Connection(HttpToolsProtocol):
             if self._until < NEVER:
                 self._expect_by(self._until)
             return
-        if self._in_head and not self._ending:
+        if self._sent_away and not self._ending:
+            self._refuse(503, TOO_MANY)
+        elif self._in_head and not self._ending:
             self._refuse(408, f"The header block did not come within {self.limits.head_time:g} s.")
         else:
             self._cut_off()
 
-    def _has_no_place(self) -> None:
-        self.crowd.waiting.pop(self, None)
-        self.crowd.leaving.pop(self, None)
+    def _make_way(self, now: float) -> None:
+        """For a new one. Only who was answered, and has not begun to ask again, goes without a word."""
+        if self.cycle is not None and not self._in_head:
+            self._cut_off()
+        else:
+            self._sent_away = True
+            self._expect_by(min(self._until, now + ASKS_WITHIN))
+        self._leave()
 
-    def _give_way(self) -> None:
-        self._has_no_place()
-        self._cut_off()
+    def _leave(self) -> None:
+        longest = self.crowd.leaves(self)
+        if longest is not None:
+            longest._go_at_once()
+
+    def _go_at_once(self) -> None:
+        if not self._ending:
+            self._tell(503, TOO_MANY)
+        if self.flow.write_paused:  # it does not even read its last answer
+            self.transport.abort()
+        else:
+            self._cut_off()
 
     def _cut_off(self) -> None:
         """End it; what is written already may still be taken."""
@@ -258,32 +269,39 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, status: int, sentence: str) -> None:
         """Say so and end the connection; a running answer is finished first, and is the last thing said."""
-        now = self.loop.time()
-        if count := self.crowd.refusals.note(now):
-            log.warning("Requests refused before they could be read: %d; the last one: %s", count, sentence)
         self._ending = True
         self._thrown_away = 0
-        self.crowd.waiting.pop(self, None)
         if self._answering and not self._body_open:
+            self._note(sentence)
             self.cycle.keep_alive = False
             return
         if self._answering:  # a request that will never be complete
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.cycle.response_started:
+                self._note(sentence)
                 self._cut_off()
                 return
+        self._tell(status, sentence)
+        self._leave()
+        self.flow.resume_reading()
+        self._expect_by(self.loop.time() + self.limits.drain_time)
+
+    def _tell(self, status: int, sentence: str) -> None:
+        """The last thing said, in the dialect of whoever asked, as far as it is known."""
+        self._note(sentence)
         fault = Fault.BUSY if status == 503 else Fault.REQUEST
-        error = BackendError(fault, sentence, status=status, retry_after=1.0)
-        reply = OPENAI.encode_error(error)
+        dialect = spoken(self.url.decode("latin-1"), [name for name, _ in self.headers])
+        reply = dialect.encode_error(BackendError(fault, sentence, status=status, retry_after=1.0))
         fields = [(name.encode(), value.encode()) for name, value in reply.headers]
         fields += [*self.server_state.default_headers, (b"content-length", b"%d" % len(reply.body))]
         lines = [b"%s: %s\r\n" % field for field in (*fields, (b"connection", b"close"))]
         self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", reply.body]))
         self.transport.write_eof()
-        self.crowd.leaving[self] = None
-        self.flow.resume_reading()
-        self._expect_by(now + self.limits.drain_time)
+
+    def _note(self, sentence: str) -> None:
+        if count := self.crowd.refusals.note(self.loop.time()):
+            log.warning("Requests refused before they could be read: %d; the last one: %s", count, sentence)
 
     def _throw_away(self, size: int) -> None:
         self._thrown_away += size
@@ -308,5 +326,5 @@ def bounded(limits: Limits = LIMITS) -> type[Connection]:
         pass
 
     Bounded.limits = limits
-    Bounded.crowd = Crowd()
+    Bounded.crowd = Crowd(limits.connections)
     return Bounded

@@ -3,10 +3,12 @@
 import asyncio
 import base64
 import shutil
+import socket
 import ssl
 import subprocess
 from contextlib import asynccontextmanager
 
+import aiohttp
 import pytest
 
 from appliance.backends import transport
@@ -20,6 +22,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates and is not here"),
 ]
 
+NO_PROOF = "openai could not prove who it is:"
 VARIABLES = "HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY SSL_CERT_FILE SSL_CERT_DIR".split()
 
 
@@ -39,19 +42,23 @@ def openssl(*words, **more):
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
-    """A private authority, and a certificate of it for "localhost" and for a name that is nobody's."""
+    """A private authority, and certificates of it: for "localhost", for a name that is nobody's, and an old one."""
     here = tmp_path_factory.mktemp("authority")
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     openssl(
         "req", "-x509", *key, "-days", 2, "-subj", "/CN=Ours", "-keyout", here / "ca.key", "-out", here / "ca.pem",
         "-addext", "keyUsage=critical,keyCertSign",
     )  # fmt: skip
-    for name in ("localhost", "elsewhere.test"):
-        openssl("req", "-new", *key, "-subj", f"/CN={name}", "-keyout", here / f"{name}.key", "-out", here / "req")
-        (here / "ext").write_text(f"subjectAltName=DNS:{name}\n")
+    for name, host, days in (
+        ("localhost", "localhost", 2),
+        ("elsewhere.test",) * 2 + (2,),
+        ("expired", "localhost", -1),
+    ):
+        openssl("req", "-new", *key, "-subj", f"/CN={host}", "-keyout", here / f"{name}.key", "-out", here / "req")
+        (here / "ext").write_text(f"subjectAltName=DNS:{host}\n")
         openssl(
             "x509", "-req", "-in", here / "req", "-CA", here / "ca.pem", "-CAkey", here / "ca.key", "-CAcreateserial",
-            "-days", 2, "-extfile", here / "ext", "-out", here / f"{name}.pem",
+            "-days", days, "-extfile", here / "ext", "-out", here / f"{name}.pem",
         )  # fmt: skip
     return here
 
@@ -144,12 +151,25 @@ def test_a_private_authority_vouches_for_its_cloud(authority):
 def test_an_unknown_authority_does_not(authority):
     [(said, error), _], _ = over_tls(authority)
     assert (said, error.fault) == ("", Fault.UNREACHABLE)
-    assert error.message == "openai could not prove who it is: the TLS handshake failed."
+    assert error.message == f"{NO_PROOF} its certificate is of an authority that is not known here."
+
+
+def test_nor_does_it_for_itself(authority):
+    [(said, error), _], _ = over_tls(authority, name="ca")
+    assert (said, error.fault) == ("", Fault.UNREACHABLE)
+    assert error.message == f"{NO_PROOF} its certificate is self-signed."
 
 
 def test_a_certificate_for_another_name_does_not_either(authority):
     [(said, error), _], _ = over_tls(authority, name="elsewhere.test", ca=authority / "ca.pem")
-    assert (said, error.fault, "prove" in error.message) == ("", Fault.UNREACHABLE, True)
+    assert (said, error.fault) == ("", Fault.UNREACHABLE)
+    assert error.message == f"{NO_PROOF} its certificate is for another name."
+
+
+def test_a_certificate_that_has_expired_does_not_either(authority):
+    [(said, error), _], _ = over_tls(authority, name="expired", ca=authority / "ca.pem")
+    assert (said, error.fault) == ("", Fault.UNREACHABLE)
+    assert error.message == f"{NO_PROOF} its certificate has expired."
 
 
 def test_the_environment_vouches_for_nobody(authority, monkeypatch):
@@ -159,10 +179,11 @@ def test_the_environment_vouches_for_nobody(authority, monkeypatch):
     assert (said, error.fault) == ("", Fault.UNREACHABLE)
 
 
-def test_a_cloud_that_does_not_speak_tls_cannot_prove_who_it_is():
+@pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-Other\r\n", b"220 mail ESMTP\r\n"])
+def test_a_cloud_that_does_not_speak_tls_cannot_prove_who_it_is(words):
     async def scene():
         async def plain(reader, writer):
-            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            writer.write(words)
             await reader.read()
             writer.close()
 
@@ -170,13 +191,95 @@ def test_a_cloud_that_does_not_speak_tls_cannot_prove_who_it_is():
             return await heard(made)
 
     _, error = asyncio.run(scene())
-    assert error.fault is Fault.UNREACHABLE
+    assert (error.fault, error.message) == (Fault.UNREACHABLE, "openai speaks no TLS on that port.")
 
 
 def test_certificates_are_always_checked():
     context = transport._authorities(None)
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert context is transport._authorities(None)
+
+
+# ------------------------------------------------------------------------------------------------ time for TLS
+
+CONNECT = 0.1
+
+
+@asynccontextmanager
+async def slow_to_shake_hands(authority, delay):
+    """A cloud that lets everybody in, and thinks for a while before it proves who it is."""
+    cloud = Scripted(healthy)
+    loop = asyncio.get_running_loop()
+
+    async def receive(listener):
+        while True:
+            connection, _ = await loop.sock_accept(listener)
+            try:
+                await asyncio.sleep(delay)
+            except asyncio.CancelledError:
+                connection.close()
+                raise
+            reader = asyncio.StreamReader()
+            protocol = asyncio.StreamReaderProtocol(reader, cloud.speak)
+            await loop.connect_accepted_socket(lambda: protocol, connection, ssl=identity(authority))  # noqa: B023
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        receiving = asyncio.create_task(receive(listener))
+        yield listener.getsockname()[1]
+        receiving.cancel()
+        await asyncio.wait([receiving])
+
+
+def shaking_hands(authority, *, delay, proxied=False, **target):
+    async def scene():
+        async with slow_to_shake_hands(authority, delay) as port, listening(Proxy().speak) as gate:
+            way = {"proxy": f"http://127.0.0.1:{gate}"} if proxied else {}
+            async with asked(f"https://localhost:{port}/v1", ca=authority / "ca.pem", **way, **target) as made:
+                return await heard(made)
+
+    return asyncio.run(scene())
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])
+def test_tls_may_take_longer_than_the_connection(authority, proxied):
+    found = shaking_hands(authority, delay=3 * CONNECT, proxied=proxied, connect=CONNECT)
+    assert found == ("Hi", None)
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])
+def test_tls_has_an_end_of_its_own(authority, monkeypatch, proxied):
+    monkeypatch.setattr(transport, "HANDSHAKE", CONNECT)
+    said, error = shaking_hands(authority, delay=3600, proxied=proxied, connect=3600)
+    assert (said, error.fault, error.status) == ("", Fault.UNREACHABLE, 504)
+    assert error.message == "openai took the connection, but the TLS handshake did not end in time."
+
+
+def test_a_handshake_that_the_time_for_all_addresses_ends_is_said_too(authority, monkeypatch):
+    request = transport.Transport.request
+
+    async def hurried(self, *args):
+        self._open()._timeout = aiohttp.ClientTimeout(connect=CONNECT, sock_connect=3600)
+        return await request(self, *args)
+
+    monkeypatch.setattr(transport.Transport, "request", hurried)
+    _, error = shaking_hands(authority, delay=3600)
+    assert error.message == "openai took the connection, but the TLS handshake did not end in time."
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_who_hangs_up_in_the_middle_of_tls_has_not_taken_the_connection(reset):
+    async def scene():
+        async def rude(reader, writer):
+            await reader.read(1)
+            writer.transport.abort() if reset else writer.close()
+
+        async with listening(rude) as port, asked(f"https://localhost:{port}") as made:
+            return await heard(made)
+
+    _, error = asyncio.run(scene())
+    assert (error.fault, error.status) == (Fault.UNREACHABLE, 502)
+    assert error.message == "openai cannot be reached: it hung up before the connection stood."
 
 
 # ----------------------------------------------------------------------------------------------------- proxies

@@ -175,11 +175,3 @@ def test_what_cannot_be_continued_never_can():
 
 def test_several_choices_are_never_gone_on_with():
     assert not noted(choices=2).continuable
-
-
-def test_what_was_not_sent_is_forgotten():
-    given = noted(TextDelta(text="a"), begins(1))
-    given.clear()
-    assert (parts(given), given.characters, given.continuable, given.called) == ((), 0, True, False)
-    given.note(begins(0))
-    assert given.continuable

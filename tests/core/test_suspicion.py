@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from appliance.core.suspicion import BOUNDS, ENOUGH, WINDOW, Suspicion, Waits
+from appliance.core.suspicion import ENOUGH, LATE, LIMITS, WARNINGS, WINDOW, Suspicion, Waits
 
 
 def taught(kind, *waits):
@@ -19,10 +19,10 @@ def varied(middle, count=200, spread=1.5):
     return [middle * spread ** (2 * index / (count - 1) - 1) for index in range(count)]
 
 
-@pytest.mark.parametrize("kind", BOUNDS)
+@pytest.mark.parametrize("kind", LIMITS)
 def test_before_there_is_history_the_starting_values_hold(kind):
     suspicion = taught(kind, *[0.1] * (ENOUGH - 1))
-    assert (suspicion.warning(kind), suspicion.limit(kind)) == (BOUNDS[kind].warning, BOUNDS[kind].limit)
+    assert (suspicion.warning(kind), suspicion.limit(kind)) == (WARNINGS[kind].start, LIMITS[kind].start)
     assert suspicion.phi(kind, 5.0) is None
     suspicion.heard(kind, 0.1)
     assert suspicion.phi(kind, 5.0) > 3.0
@@ -43,6 +43,31 @@ def test_the_limit_for_the_first_content_is_twice_what_one_in_twenty_exceeds():
     one_in_twenty = slow.reaches(-math.log10(0.05))
     assert 6.0 < one_in_twenty < 10.0
     assert suspicion.limit("first") == pytest.approx(2 * one_in_twenty)
+
+
+@pytest.mark.parametrize("bound", [*WARNINGS.values(), *LIMITS.values(), LATE])
+def test_what_holds_at_the_start_is_within_what_history_may_say(bound):
+    assert bound.floor <= bound.start <= bound.ceiling
+
+
+@pytest.mark.parametrize("kind", ["text", "thinking", "tools"])
+def test_a_limit_that_no_history_changes_does_not_ask_it(kind, monkeypatch):
+    suspicion = taught(kind, *varied(40.0))
+    monkeypatch.setattr(Waits, "reaches", lambda self, phi: pytest.fail("asked"))
+    assert suspicion.limit(kind) == LIMITS[kind].start
+
+
+@pytest.mark.parametrize("usual", [0.01, 0.3, 1.0, 3.0, 9.0, 30.0])
+@pytest.mark.parametrize("spread", [1.1, 3.0])
+def test_another_is_asked_after_the_standby_has_begun_and_before_the_upstream_is_given_up(usual, spread):
+    suspicion = taught("first", *varied(usual, spread=spread))
+    assert suspicion.warning("first") <= suspicion.late() < suspicion.limit("first")
+
+
+def test_another_is_asked_when_nineteen_of_twenty_would_have_answered():
+    waits = varied(1.0, spread=3.0)
+    late = taught("first", *waits).late()
+    assert sum(wait < late for wait in waits) / 200 == pytest.approx(0.95, abs=0.03)
 
 
 @pytest.mark.parametrize(("usual", "limit"), [(0.05, 12.0), (60.0, 20.0)])
@@ -85,10 +110,10 @@ def test_the_history_is_bounded_and_the_old_is_forgotten():
 
 def test_kinds_have_histories_of_their_own():
     suspicion = taught("text", *varied(0.02))
-    assert suspicion.limit("thinking") == BOUNDS["thinking"].limit
-    assert suspicion.limit("text") == BOUNDS["text"].limit_within[0]
+    assert suspicion.limit("thinking") == LIMITS["thinking"].start
+    assert suspicion.limit("text") == LIMITS["text"].floor
 
 
 def test_pieces_that_come_together_do_not_spoil_the_sum():
     suspicion = taught("text", *[0.0] * 100)
-    assert suspicion.warning("text") == BOUNDS["text"].warning_within[0]
+    assert suspicion.warning("text") == WARNINGS["text"].floor

@@ -15,6 +15,8 @@ from openai.types.chat import ChatCompletionChunk
 
 from appliance.core import sse
 from appliance.core.seams import Dialect
+from appliance.dialects.anthropic import ANTHROPIC
+from appliance.dialects.openai_chat import OPENAI
 
 WIRE = Path(__file__).parent.parent / "wire"
 
@@ -258,3 +260,43 @@ def messages(draw: st.DrawFn) -> dict[str, Any]:
         "stop_sequence": None,
         "usage": {"input_tokens": draw(COUNTS), "output_tokens": draw(st.integers(1, 99)), "service_tier": "standard"},
     }
+
+
+# --------------------------------------------------------------------------------------- answers in a few words
+
+
+def begins(**message: Any) -> dict[str, Any]:
+    given = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None}
+    return {"type": "message_start", "message": {**given, "usage": {"input_tokens": 5, "output_tokens": 1}, **message}}
+
+
+def opens(index: int, **block: Any) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": index, "content_block": block}
+
+
+def delta(index: int, kind: str, **more: Any) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **more}}
+
+
+def ends(reason: str | None = "end_turn", usage: dict[str, Any] | None = None, **more: Any) -> list[dict[str, Any]]:
+    last = {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": usage or {"output_tokens": 7}, **more}
+    return [last, {"type": "message_stop"}]
+
+
+def message(*parts: dict[str, Any]) -> Any:
+    return folded(ANTHROPIC, anthropic_stream([begins(), *parts]))
+
+
+def chunk(
+    delta: dict[str, Any] | None = None, reason: str | None = None, index: int = 0, **rest: Any
+) -> dict[str, Any]:
+    choice = {"index": index, "delta": delta or {}, "finish_reason": reason}
+    return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **rest}
+
+
+def completion(*parts: dict[str, Any], reason: str = "stop") -> Any:
+    return folded(OPENAI, openai_stream([*parts, chunk(reason=reason)]))
+
+
+def said(*deltas: dict[str, Any], reason: str = "stop") -> Any:
+    return completion(*map(chunk, deltas), reason=reason)["choices"][0]["message"]

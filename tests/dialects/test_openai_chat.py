@@ -6,7 +6,6 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,59 +13,31 @@ import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat import ChatCompletion
 
 from appliance.core.chat import (
     BackendError,
     BlockStart,
     BlockStop,
-    ChatRequest,
     Degraded,
     Event,
     Fault,
     Finish,
-    Message,
     Opaque,
     ReasoningDelta,
     Started,
-    Takeover,
-    Text,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
     Usage,
     Wire,
 )
-from appliance.core.seams import Dialect, StreamEncoder
+from appliance.core.seams import Dialect
 from appliance.dialects.openai_chat import OPENAI
+from tests.dialects.openai_reader import REQUEST, STARTED, TAKEOVER, WIRE, bare, chunks, encoder
 
-WIRE = Path(__file__).parent.parent / "wire" / "openai"
-REQUEST = ChatRequest(
-    dialect="openai", model="asked", messages=(Message(role="user", parts=(Text("hi"),)),), stream=True
-)
-TAKEOVER = Takeover(source="claude", target="local", after=4, reason="broken")
-STARTED = Started(id="chatcmpl-1", model="box", created=7)
 ENDED = ["error.sse", "openrouter_error.sse"]
 WHOLE_STREAMS = sorted(path.name for path in WIRE.glob("*.sse") if path.name not in ENDED)
-
-
-def encoder(**changes: Any) -> StreamEncoder:
-    return OPENAI.encoder(replace(REQUEST, **changes), id="chatcmpl-ours", created=1)
-
-
-def chunks(stream: bytes) -> list[dict[str, Any]]:
-    """The chunks of a stream, each one as the official client must see it."""
-    found = []
-    for block in stream.decode().split("\n\n"):
-        if block.startswith("data: ") and block != "data: [DONE]":
-            chunk = json.loads(block.removeprefix("data: "))
-            ChatCompletionChunk.model_validate(chunk, strict=True)
-            found.append(chunk)
-    return found
-
-
-def bare(events: Sequence[Event]) -> list[Event]:
-    return [replace(event, wire=None) for event in events]
 
 
 def test_it_is_a_dialect() -> None:
@@ -233,93 +204,7 @@ def said(events: Sequence[Event]) -> tuple[Any, ...]:
     return text, thought, calls, rest
 
 
-# -------------------------------------------------------------------------------------------------- takeover
-
-
-def test_after_a_takeover_it_is_still_one_answer() -> None:
-    client = encoder(include_usage=True)
-    first = (WIRE / "error.sse").read_bytes()
-    events = OPENAI.decoder().feed(first)
-    out = client.encode(events)
-    assert out == first.partition(b'data: {"error"')[0]
-    ours = client.encode([TAKEOVER])
-    assert ours == b": appliance takeover claude->local after=4 reason=broken\n\n"
-    ours += client.encode([STARTED, TextDelta(text="tence."), Finish(reason="stop")])
-    ours += client.encode([Usage(prompt_tokens=3, completion_tokens=9)]) + client.close()
-    found = chunks(ours)
-    assert {(chunk["id"], chunk["created"], chunk["model"]) for chunk in found} == {
-        ("chatcmpl-123", 1694268190, "gpt-4o-mini")
-    }
-    assert [chunk["choices"][0]["delta"] for chunk in found[:-1]] == [{"content": "tence."}, {}]
-    assert [chunk["choices"][0]["finish_reason"] for chunk in found[:-1]] == [None, "stop"]
-    assert found[-1]["usage"]["total_tokens"] == 12
-    assert ours.endswith(b"\n\ndata: [DONE]\n\n")
-
-
-def test_a_second_cloud_of_the_dialect_speaks_under_the_names_of_the_first() -> None:
-    client = encoder(include_usage=True)
-    client.encode(OPENAI.decoder().feed((WIRE / "error.sse").read_bytes()))
-    second = OPENAI.decoder().feed((WIRE / "usage.sse").read_bytes())
-    out = client.encode([TAKEOVER, *second]) + client.close()
-    found = chunks(out)
-    assert {chunk["id"] for chunk in found} == {"chatcmpl-123"}
-    assert not any("role" in choice["delta"] for chunk in found for choice in chunk["choices"])
-    assert [choice["finish_reason"] for chunk in found for choice in chunk["choices"]] == [None, None, "length"]
-    assert [chunk["usage"] and chunk["usage"]["total_tokens"] for chunk in found] == [None, None, None, 1119]
-    assert out.count(b"[DONE]") == 1
-
-
-def test_a_chunk_without_a_word_from_a_second_cloud_is_renamed_too() -> None:
-    client = encoder()
-    client.encode([STARTED, TAKEOVER])
-    delta = {"role": "assistant", "annotations": [{"type": "url_citation"}]}
-    theirs = {"id": "b", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta}], "usage": None}
-    raw = b"data: " + json.dumps({**theirs, "choices": [{**theirs["choices"][0], "finish_reason": "stop"}]}).encode()
-    events = OPENAI.decoder().feed(raw + b"\n\n")
-    assert bare(events)[1:] == [Opaque(content=True), Finish(reason="stop")]
-    # The relay keeps a second `Started` to itself, and the bytes with it are then the next event's.
-    whole = [replace(events[1], wire=events[0].wire), events[2]]
-    (chunk,) = chunks(client.encode([*whole, Finish(reason="stop")]))
-    assert (chunk["id"], chunk["model"], chunk["created"]) == ("chatcmpl-1", "box", 7)
-    assert chunk["choices"] == [
-        {"index": 0, "delta": {"annotations": [{"type": "url_citation"}]}, "finish_reason": "stop"}
-    ]
-
-
-def test_after_a_takeover_the_input_is_the_first_legs_and_the_output_the_last_total() -> None:
-    client = encoder(include_usage=True)
-    early = Usage(prompt_tokens=30, completion_tokens=1, cached_tokens=20, cache_written_tokens=4)
-    late = Usage(prompt_tokens=44, completion_tokens=9, reasoning_tokens=2)
-    events: list[Event] = [STARTED, early, TextDelta(text="a"), TAKEOVER, TextDelta(text="b"), Finish(reason="stop")]
-    events += [late, replace(late, completion_tokens=10)]
-    counted = {
-        "prompt_tokens": 30,
-        "completion_tokens": 10,
-        "total_tokens": 40,
-        "prompt_tokens_details": {"cached_tokens": 20, "cache_write_tokens": 4},
-        "completion_tokens_details": {"reasoning_tokens": 2},
-    }
-    assert chunks(client.encode(events) + client.close())[-1]["usage"] == counted
-    assert json.loads(OPENAI.encode_whole(REQUEST, events, id="x", created=1))["usage"] == counted
-    unknown = [replace(event, prompt_tokens=0) if event is early else event for event in events]
-    assert json.loads(OPENAI.encode_whole(REQUEST, unknown, id="x", created=1))["usage"]["prompt_tokens"] == 44
-
-
-def test_a_count_within_the_first_leg_is_not_the_answers() -> None:
-    client = encoder(include_usage=True)
-    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
-    said = {"id": "c", "choices": [{"index": 0, "delta": {"content": "a"}}], "usage": usage}
-    client.encode(OPENAI.decoder().feed(b"data: " + json.dumps(said).encode() + b"\n\n"))
-    client.encode([TAKEOVER, Finish(reason="stop"), Usage(prompt_tokens=5, completion_tokens=2)])
-    (counted,) = chunks(client.close())
-    assert (counted["usage"]["prompt_tokens"], counted["usage"]["completion_tokens"]) == (3, 2)
-
-
-def test_a_leg_that_is_the_first_to_begin_passes_untouched_even_after_a_takeover_mark() -> None:
-    stream = (WIRE / "text.sse").read_bytes()
-    client = encoder()
-    out = client.encode([replace(TAKEOVER, after=0), *OPENAI.decoder().feed(stream)]) + client.close()
-    assert out == b": appliance takeover claude->local after=0 reason=broken\n\n" + stream
+# ------------------------------------------------------------------------------------------------ translation
 
 
 def test_an_answer_of_another_dialect_is_translated_and_its_wire_left_behind() -> None:

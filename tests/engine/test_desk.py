@@ -145,14 +145,25 @@ def test_an_answer_that_grows_pushes_old_turns_out_if_it_may() -> None:
 
 def test_a_count_goes_past_everything_and_has_no_limit() -> None:
     here = Here(context=64)
-    here.take("count", 7, messages=user("x" * 1000), committed="The weather", tools=["{'a'}", "{'b'}"])
+    here.take("count", 7, messages=user("x" * 1000), committed="The weather")
     here.take("count", 8, messages=user("x" * 1000))
     assert here.put == []
     frame = len(here.whole("").tokens) - len("Hello")
     assert here.posted == [
-        {"op": "counted", "id": 7, "tokens": frame + 1000 + 2 + 10},
+        {"op": "counted", "id": 7, "tokens": frame + 1000 + 2},
         {"op": "counted", "id": 8, "tokens": frame + 1000},
     ]
+
+
+def test_tools_are_counted_as_the_model_is_told_of_them() -> None:
+    here = Here(context=4096)
+    tools = [{"name": "look", "parameters": {"type": "object"}}]
+    here.take("count", 7, messages=user("Hello"), tools=tools)
+    here.take("generate", 8, messages=user("Hello"), tools=tools)
+    [ready] = here.put
+    assert isinstance(ready, Ready)
+    assert ready.prompt is not None
+    assert here.posted == [{"op": "counted", "id": 7, "tokens": len(ready.prompt.tokens)}]
 
 
 def test_what_cannot_be_counted_is_an_error_and_its_text_is_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +172,7 @@ def test_what_cannot_be_counted_is_an_error_and_its_text_is_not_logged(capfd: py
     here.take("count", 2, messages=user("secret"), tools=3)
     assert [(frame["op"], frame["id"], frame["fault"]) for frame in here.posted] == [
         ("error", 1, "request"),
-        ("error", 2, "server"),
+        ("error", 2, "request"),
     ]
     assert here.posted[0]["param"] == "messages"
     assert "secret" not in capfd.readouterr().err

@@ -235,7 +235,7 @@ def test_a_half_answer_of_the_clients_own_is_gone_on_with(box: Box) -> None:
 
 
 def test_tokens_are_counted_while_answers_are_written(box: Box) -> None:
-    tools = ['{"name": "weather", "description": "What is the weather?"}'] * 24
+    tools = [{"name": f"weather_{number}", "description": "What is the weather?"} for number in range(24)]
 
     async def count() -> tuple[int, int]:
         job = {"messages": [{"role": "user", "content": "Tell me a story."}]}

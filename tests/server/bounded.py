@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from appliance.guard.limits import Limits
-from appliance.server.connection import Crowd
+from appliance.server.connection import Connection
+from appliance.server.crowd import Crowd
 from tests import fakes
 from tests.fakes import BODY, Stage
 
@@ -35,7 +36,7 @@ QUICK = Limits(
 class BoundedStage:
     """A stage and the crowd at its door."""
 
-    def __init__(self, stage: Stage, crowd: Crowd) -> None:
+    def __init__(self, stage: Stage, crowd: Crowd[Connection]) -> None:
         self.stage = stage
         self.crowd = crowd
         self._clients: list[Client] = []

@@ -138,7 +138,8 @@ class ChatRequest:
     answer must be able to do ("tools", "images", "json", "logprobs", "n", "audio"); `route` matches it against
     what a leg offers. ``committed`` is the half-written assistant turn a takeover goes on from, or ``None``.
     ``trim`` allows the box to drop the oldest turns of a conversation that was a cloud's and does not fit it.
-    ``grammar`` is GBNF that the answer has to keep to; nobody but the box is told of it.
+    ``grammar`` is GBNF that the answer has to keep to; nobody but the box is told of it. ``logprobs``: it is to be told
+    how likely each token of the answer's text was, and how likely so many others.
 
     For a cloud of another dialect: ``foreign`` are the paths of fields that only the request's own dialect can say and
     without which the answer would be another one; ``unsaid`` those it can do without. ``effort`` is how much to think
@@ -163,6 +164,7 @@ class ChatRequest:
     parallel_tools: bool | None = None
     format: JsonFormat | None = None
     grammar: str | None = None
+    logprobs: int | None = None
     effort: str | None = None
     user: str | None = None
     needs: frozenset[str] = frozenset()
@@ -229,9 +231,22 @@ class BlockStop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Odds:
+    """How likely a token of the text was, as a natural logarithm, and those most likely in its place, the likeliest
+    first. Its bytes may be some of a character's, or some of the token's if the client had the others already."""
+
+    token: bytes
+    logprob: float
+    others: tuple[tuple[bytes, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextDelta:
+    """`odds` are those of the tokens that are complete with it, if they were asked for and are ours to tell."""
+
     text: str
     choice: int = 0
+    odds: tuple[Odds, ...] = ()
     wire: Wire | None = None
 
 

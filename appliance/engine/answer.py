@@ -10,6 +10,8 @@ import numpy as np
 from appliance.engine.form import Form
 from appliance.engine.healing import Seam
 from appliance.engine.job import Job
+from appliance.engine.keeping import Keeper, Spelling
+from appliance.engine.odds import Ledger, odds
 from appliance.engine.prompt import Prompt
 from appliance.engine.sampling import Logits, Sampler
 from appliance.engine.vocabulary import Index, Vocabulary
@@ -39,7 +41,8 @@ class Drawn:
 class Answer:
     """The tokens of one request. The first `sure` of `known` are settled; the rest is a draft to be agreed with.
 
-    With a `form` not every token may come, and some come without being drawn.
+    With a `form` not every token may come, and some come without being drawn. What is text keeps to the grammar that
+    `keeper` knows, if there is one.
     """
 
     job: Job
@@ -50,6 +53,7 @@ class Answer:
     voice: Voice
     limit: int
     form: Form | None = None
+    keeper: Keeper | None = None
     reused: int = 0
     known: list[int] = field(default_factory=list)
     sure: int = 0
@@ -78,6 +82,8 @@ class Answer:
     def __post_init__(self) -> None:
         if self.form is not None and self.completion <= self.limit:
             self._give(self.opening)
+        elif self.keeper is not None and self.keeper.over and not self.seam.owed:
+            self._end(self.opening, "stop")
 
     def draw(self, logits: Logits) -> Drawn:
         """Draw at each computed place in turn, as long as the draft agrees."""
@@ -89,6 +95,8 @@ class Answer:
                 self._end(drawn, "stop" if self.form is None else self.form.reason)
                 return drawn
             new = self.seam.take(self.vocabulary.pieces[token])
+            if self.voice.ledger is not None and self.job.logprobs is not None:
+                self.voice.ledger.draw(odds(row, token, new, self.job.logprobs, self.vocabulary))
             agrees = self.sure < len(self.known) and self.known[self.sure] == token
             if not agrees:
                 if self.sure < len(self.known):
@@ -104,6 +112,8 @@ class Answer:
         return drawn
 
     def _say(self, token: int, new: bytes, drawn: Drawn) -> None:
+        if self.keeper is not None and self._keeps:
+            self.keeper.take(new)
         if self.form is None:
             if new:
                 drawn.said += self.voice.hear(new)
@@ -122,6 +132,8 @@ class Answer:
                 self._say(token, self.vocabulary.pieces[token], drawn)
         if form is not None and form.over:
             self._end(drawn, form.reason)
+        elif self.keeper is not None and self.keeper.over and not self.seam.owed:
+            self._end(drawn, "stop")
         elif self.full:
             self._end(drawn, "length")
 
@@ -139,9 +151,16 @@ class Answer:
             owed = None
         formed = self.form.allowed() if self.form is not None else None
         if owed is None or formed is None:
-            return self.sampler.draw(row, formed if owed is None else owed)
+            rule = self.keeper if self.keeper is not None and self._keeps else None
+            return self.sampler.draw(row, formed if owed is None else owed, rule, len(self.seam.owed))
         both = np.intersect1d(owed, formed)
         return self.sampler.draw(row, both if len(both) else owed)
+
+
+    @property
+    def _keeps(self) -> bool:
+        """Is what comes now text, which the grammar is for?"""
+        return self.form is None or self.form._mode == "free"
 
 
 def answer(
@@ -151,6 +170,7 @@ def answer(
     vocabulary: Vocabulary,
     index: Index,
     sampler: Sampler,
+    spelling: Spelling,
     context: int,
     form: Form | None = None,
     drafts: bool = True,
@@ -170,9 +190,10 @@ def answer(
         vocabulary=vocabulary,
         sampler=sampler,
         seam=Seam(index, prompt.cut.owed),
-        voice=Voice(job.stop, job.heard),
+        voice=Voice(job.stop, job.heard, None if job.logprobs is None else Ledger()),
         limit=limit,
         form=form,
+        keeper=None if job.place is None else Keeper(spelling, job.place),
         known=known,
         sure=len(known) - len(draft),
     )

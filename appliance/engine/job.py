@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from appliance.core.gbnf import GrammarError, Place, read
+
 EngineFault = Literal["busy", "too_long", "request", "server"]
 Template = Mapping[str, Any]
 Choice = Literal["auto", "none", "required"]
@@ -82,7 +84,8 @@ class Job:
     """What is already written of the answer: `parts`, and behind them the text `committed`, which may still grow.
 
     `prefill` letters of its first text are the client's own. `first`: somebody reads this answer already. Of `tools`
-    one must be called if `choice` is "required", and it is `named` if that is not empty.
+    one must be called if `choice` is "required", and it is `named` if that is not empty. `place` is where the answer's
+    text stands in its grammar, if it keeps to one; `logprobs`: so many others are told of beside each token of it.
     """
 
     id: int
@@ -95,6 +98,8 @@ class Job:
     named: str = ""
     parallel: bool = True
     format: Format | None = None
+    place: Place | None = None
+    logprobs: int | None = None
     effort: str | None = None
     first: bool = False
     max_tokens: int | None = None
@@ -113,6 +118,11 @@ class Job:
         return self.committed if self.parts else self.committed[self.prefill :]
 
     @property
+    def strayed(self) -> bool:
+        """Does what somebody else wrote of the answer not keep to its grammar? Then what comes cannot either."""
+        return self.format is not None and self.format.grammar is not None and self.place is None
+
+    @property
     def shown(self) -> tuple[Tool, ...]:
         """The tools the model is told of."""
         return () if self.choice == "none" else self.tools
@@ -128,6 +138,7 @@ class Job:
 NAME = re.compile(r"[^\s\"\\<>\[\]{}\x00-\x1f\x7f]+")
 """What a tool may be called: in an answer its name stands between marks, or in the quotes of JSON."""
 LARGEST = 1e6
+MOST_OTHERS = 20
 RANGES: Mapping[str, tuple[float, float]] = {
     "temperature": (0.0, 100.0),
     "top_p": (0.0, 1.0),
@@ -157,6 +168,7 @@ def parse(frame: Mapping[str, Any], *, vocabulary: int) -> Job:
     effort = frame.get("effort")
     if effort is not None and not isinstance(effort, str):
         raise _wrong("effort", "a word")
+    form = _format(frame.get("format"))
     tools = _tools(_said(frame, "tools", []))
     choice, named = _choice(_said(frame, "choice", "auto"), tools)
     return Job(
@@ -169,7 +181,9 @@ def parse(frame: Mapping[str, Any], *, vocabulary: int) -> Job:
         choice=choice,
         named=named,
         parallel=_flag(frame, "parallel", True),
-        format=_format(frame.get("format")),
+        format=form,
+        place=_place(form, parts, committed[prefill:] if not parts else committed),
+        logprobs=_others(frame.get("logprobs")),
         effort=effort,
         first=_flag(frame, "first", bool(committed or parts)),
         max_tokens=limit,
@@ -273,6 +287,23 @@ def _format(given: Any) -> Format | None:
             return Format(schema=schema)
         case _:
             raise _wrong("format", "an object with a 'schema' or a 'grammar'")
+
+
+def _place(form: Format | None, parts: list[Part], committed: str) -> Place | None:
+    """Behind what is written. What the client wrote itself is no part of the answer."""
+    if form is None or form.grammar is None:
+        return None
+    try:
+        start = read(form.grammar).start
+        return None if parts else start.feed(committed.encode("utf-8", "replace"))
+    except GrammarError as error:
+        raise Refusal("request", f"The grammar {error}.", param="grammar") from error
+
+
+def _others(given: Any) -> int | None:
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= MOST_OTHERS):
+        raise _wrong("logprobs", f"a whole number from 0 to {MOST_OTHERS}")
+    return given
 
 
 def _settings(given: Mapping[str, Any], vocabulary: int) -> Settings:

@@ -18,12 +18,14 @@ import queue
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
+from appliance.core.chat import Odds
 from appliance.core.frames import Frame
 from appliance.engine.answer import Answer, Drawn, Reason, Times, answer
 from appliance.engine.form import Form
 from appliance.engine.job import Job, Refusal
+from appliance.engine.keeping import Spelling
 from appliance.engine.prefixes import Holder
 from appliance.engine.prompt import Prompt
 from appliance.engine.sampling import Logits, Sampler
@@ -69,6 +71,7 @@ class Loop:
         self._outbox = outbox
         self._commands = commands
         self._index = index
+        self._spelling = Spelling(model.vocabulary)
         self._clock = clock
         self._sequences = Sequences(model, clock)
         self._prefixes = self._sequences.prefixes
@@ -156,6 +159,7 @@ class Loop:
                 vocabulary=self._model.vocabulary,
                 index=self._index,
                 sampler=sampler,
+                spelling=self._spelling,
                 context=self._model.context,
                 form=ready.form,
                 drafts=self._model.rewinds,
@@ -189,6 +193,7 @@ class Loop:
                     "cached_tokens": one.cached,
                     "committed_tokens": one.prompt.committed - one.prompt.prefill,
                     "trimmed": one.prompt.trimmed,
+                    "strayed": one.job.strayed,
                 }
             )
             self._say(id, one.opening)
@@ -261,7 +266,8 @@ class Loop:
         for one in drawn.said:
             match one.kind:
                 case "text" | "reasoning":
-                    self._frames.append({"op": one.kind, "id": id, "text": one.text})
+                    said: Frame = {"op": one.kind, "id": id, "text": one.text}
+                    self._frames.append(said | {"odds": list(map(_told, one.odds))} if one.odds else said)
                 case "call":
                     self._frames.append({"op": "call", "id": id, "index": one.call, "name": one.text})
                 case "arguments":
@@ -309,6 +315,12 @@ class Loop:
         slot = self._scheduler.end(id)
         if slot is not None:
             self._prefixes.leave(slot)
+
+
+def _told(odds: Odds) -> list[Any]:
+    """As JSON: of bytes, each is a character."""
+    others = [[token.decode("latin-1"), logprob] for token, logprob in odds.others]
+    return [odds.token.decode("latin-1"), odds.logprob, others]
 
 
 def _unexpected() -> Refusal:

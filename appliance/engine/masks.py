@@ -47,7 +47,7 @@ SPACE = b" \t\r\n"
 MOST_TAILS = 4_000
 STEPS = 12_000  # of one mask, each a microsecond or two
 NUMBER_STEP = 20  # where there are bounds to be reckoned with
-PATTERN_STEP = 3_000  # one automaton over the whole vocabulary
+PATTERN_STEP = 4_000  # one automaton over the whole vocabulary
 HASTY_STEP = 300
 NONE: Places = np.array([], dtype=np.int32)
 

@@ -7,6 +7,8 @@ Rules:
 2. Only what can matter is shown to those samplers: with top-k that is the k best tokens, found with numpy, which is
    several times cheaper than handing over a whole vocabulary for every token.
 3. At temperature 0 the best token is taken and nothing is drawn.
+4. Under a rule a token is drawn freely first, which is cheap; if it may not come, another is drawn among those that may.
+   That gives each of them the same chance as if only they had been there.
 """
 
 from __future__ import annotations
@@ -30,6 +32,15 @@ class Chain(Protocol):
     def draw(self, ids: Ids, logits: Logits) -> int: ...
 
 
+class Rule(Protocol):
+    """What an answer has to keep to, where it is too costly to say beforehand which tokens may come. The first letters
+    of a token, `owed` of them, may be there already."""
+
+    def allows(self, token: int, owed: int) -> bool: ...
+
+    def among(self, logits: Logits, ids: Ids | None, owed: int, enough: int | None) -> Ids: ...
+
+
 class Sampler:
     """One request's way of drawing tokens. It remembers the answer so far, for the penalties."""
 
@@ -44,29 +55,34 @@ class Sampler:
         self._counts: Counter[int] = Counter(answered) if self._penal else Counter()
         self._top = settings.top_k if settings.top_k > 0 else None
 
-    def draw(self, logits: Logits, allowed: Ids | None = None) -> int:
-        """The next token, out of `allowed` if that is given. The answer so far now ends with it."""
+    def draw(self, logits: Logits, allowed: Ids | None = None, rule: Rule | None = None, owed: int = 0) -> int:
+        """The next token, out of `allowed` if that is given. The answer so far now ends with it.
+
+        Raises `Refusal` if there is none, under this rule."""
         if len(self._biases) or self._counts:
             logits = self._adjusted(logits)
-        if allowed is not None:
-            logits = logits[allowed]
+        some = logits if allowed is None else logits[allowed]
+        token = self._drawn(some, allowed)
+        if rule is not None and not rule.allows(token, owed):
+            allowed = rule.among(some, allowed, owed, 1 if self._chain is None else self._top)
+            if not len(allowed):
+                raise Refusal("request", "The grammar can go on, but with no token of the model's.", param="grammar")
+            token = self._drawn(logits[allowed], allowed)
+        if self._penal:
+            self._counts[token] += 1
+        return token
+
+    def _drawn(self, logits: Logits, allowed: Ids | None) -> int:
         best = int(logits.argmax())
         highest = logits[best]
         if not np.isfinite(highest):
             raise Refusal("server", "The local model computed numbers that are none; the answer cannot go on.")
         if self._chain is None:
-            token = best if allowed is None else int(allowed[best])
-        else:
-            chosen = self._candidates(logits, highest)
-            if chosen is None:
-                ids = np.arange(len(logits), dtype=np.int32) if allowed is None else allowed
-                token = self._chain.draw(ids, logits)
-            else:
-                ids = chosen.astype(np.int32) if allowed is None else allowed[chosen]
-                token = self._chain.draw(ids, logits[chosen])
-        if self._penal:
-            self._counts[token] += 1
-        return token
+            return best if allowed is None else int(allowed[best])
+        chosen = self._candidates(logits, highest)
+        if chosen is None:
+            return self._chain.draw(np.arange(len(logits), dtype=np.int32) if allowed is None else allowed, logits)
+        return self._chain.draw(chosen.astype(np.int32) if allowed is None else allowed[chosen], logits[chosen])
 
     def _candidates(self, logits: Logits, highest: np.float32) -> NDArray[np.intp] | None:
         """Places of the best tokens, at least as many as top-k wants; None: all of them."""

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from appliance.core.chat import Odds
 from appliance.engine.form import Said
+from appliance.engine.odds import Ledger
 from appliance.engine.text import Stream
 
 Kind = Literal["text", "reasoning", "call", "arguments"]
@@ -17,17 +19,21 @@ Kind = Literal["text", "reasoning", "call", "arguments"]
 
 @dataclass(slots=True)
 class Piece:
-    """Something to be sent; of a call `text` is the name, and `call` its number in the answer."""
+    """Something to be sent; of a call `text` is the name, and `call` its number in the answer. A text has the `odds` of
+    the tokens that are complete with it, if they were asked for; there may be no letters left that they stand for."""
 
     kind: Kind
     text: str = field(repr=False)
     call: int = 0
+    odds: tuple[Odds, ...] = ()
 
 
 class Voice:
-    """One answer's letters in, the pieces that may be sent out. `committed` is the text in front of it."""
+    """One answer's letters in, the pieces that may be sent out. `committed` is the text in front of it, and `ledger` has
+    the odds of its tokens, if they are asked for."""
 
-    def __init__(self, stops: Sequence[str] = (), committed: str = "") -> None:
+    def __init__(self, stops: Sequence[str] = (), committed: str = "", ledger: Ledger | None = None) -> None:
+        self.ledger = ledger
         self._text = Stream(stops, committed)
         self._other = Stream()
         self._at: tuple[str, int] = ("text", 0)
@@ -40,7 +46,13 @@ class Voice:
     def hear(self, letters: bytes) -> list[Piece]:
         """More text."""
         text = self._text.feed(letters)
-        return [Piece("text", text)] if text else []
+        if self.ledger is None:
+            return [Piece("text", text)] if text else []
+        self.ledger.hear(letters, text=True)
+        odds = self.ledger.send(len(text))
+        if self.stop is not None:
+            odds += self.ledger.close(stopped=True)
+        return [Piece("text", text, odds=odds)] if text or odds else []
 
     def tell(self, said: Iterable[Said]) -> list[Piece]:
         """Letters of any kind; nothing more comes out behind a stop string."""
@@ -53,7 +65,10 @@ class Voice:
                 self._at = one.kind, one.call
             if one.kind == "text":
                 pieces += self.hear(one.data)
-            elif one.kind == "name":
+                continue
+            if self.ledger is not None:
+                self.ledger.hear(one.data, text=False)
+            if one.kind == "name":
                 pieces.append(Piece("call", one.data.decode("utf-8", "replace"), one.call))
             elif text := self._other.feed(one.data):
                 pieces.append(Piece(one.kind, text, one.call))
@@ -63,4 +78,5 @@ class Voice:
         """What was being said is over: the letters that were waiting."""
         self._other = Stream()
         text = self._text.close()
-        return [Piece("text", text)] if text else []
+        odds = self.ledger.close() if self.ledger is not None and self.stop is None else ()
+        return [Piece("text", text, odds=odds)] if text or odds else []

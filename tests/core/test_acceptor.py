@@ -121,6 +121,14 @@ def test_a_bounded_number_begun_oddly_can_still_be_ended():
         assert 1.25 <= json.loads(committed + end.decode()) <= 2
 
 
+def test_a_number_says_how_much_work_its_digits_are():
+    weights = [
+        grammar({"type": "number", **bounds}).nodes[0][0].number.weight
+        for bounds in ({}, {"minimum": 1}, {"minimum": 1e300}, {"multipleOf": 1e-30})
+    ]
+    assert weights[:2] == [0, 1] and weights[2] > 9 and weights[3] >= 1
+
+
 def cases(first, count):
     """Schemas by chance, each with a few documents that a validator likes."""
     for number in range(first, first + count):

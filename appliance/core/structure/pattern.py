@@ -294,7 +294,7 @@ def _determined(net: _Net) -> Automaton:
         for letters in net.letters
     ]
     start = net.reached([net.begin], begin=True, end=False)
-    known = {start: 0}
+    known: dict[frozenset[int], int] = {}  # without the start: only there does the text begin
     queue, table, labels, work = [start], [], [], 0
     for states in queue:  # grows while it is walked
         end = net.reached(states, begin=states is start, end=True)

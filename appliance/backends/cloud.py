@@ -31,7 +31,7 @@ from aiohttp import ClientResponse
 from appliance import __version__
 from appliance.backends.growing import growing
 from appliance.backends.health import PROBE_SECONDS, lives
-from appliance.backends.transport import TROUBLE, Transport, headers_of, translate
+from appliance.backends.transport import TROUBLE, Transport, ended_with_its_connection, headers_of, translate
 from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Headers, Opened, Progress, Reply
 from appliance.core.seams import PLAIN, Dialect, Quirks, Unfoldable
 
@@ -235,28 +235,29 @@ class CloudBackend:
         try:
             response = await self._post(self._dialect.path, body, request, _STREAM if asked.stream else _ANSWER)
             try:
-                found = self._content_type(response, *wanted)
-                opening: list[Event] = [Opened(headers=_passed_down(response))]
-                opening += [Degraded(what=what) for what in lost]
-                if found == JSON:
-                    yield [*opening, *self._dialect.decode_whole(await self._read(response))]
-                    return
-                yield opening
-                if streamed:
-                    fold = self._dialect.fold(request.n)
-                    async with aclosing(growing(response.content, fold)) as steps:
-                        async for progress in steps:
-                            yield progress
-                    yield self._dialect.decode_whole(fold.close())
-                    return
-                decoder = self._dialect.decoder()
-                read = response.content.readany
-                while data := await read():
-                    if events := decoder.feed(data):
+                with ended_with_its_connection(response):
+                    found = self._content_type(response, *wanted)
+                    opening: list[Event] = [Opened(headers=_passed_down(response))]
+                    opening += [Degraded(what=what) for what in lost]
+                    if found == JSON:
+                        yield [*opening, *self._dialect.decode_whole(await self._read(response))]
+                        return
+                    yield opening
+                    if streamed:
+                        fold = self._dialect.fold(request.n)
+                        async with aclosing(growing(response.content, fold)) as steps:
+                            async for progress in steps:
+                                yield progress
+                        yield self._dialect.decode_whole(fold.close())
+                        return
+                    decoder = self._dialect.decoder()
+                    read = response.content.readany
+                    while data := await read():
+                        if events := decoder.feed(data):
+                            yield events
+                            decoder.feed(b"")  # what is wrong behind good words is told now, and not with the next read
+                    if events := decoder.close():
                         yield events
-                        decoder.feed(b"")  # what is wrong behind good words is told now, and not with the next read
-                if events := decoder.close():
-                    yield events
             finally:
                 response.close()  # at the end of its body the connection is already somebody else's
         except TROUBLE as error:
@@ -279,7 +280,8 @@ class CloudBackend:
         if response.status == OK:
             return response
         try:
-            said = await self._read(response)
+            with ended_with_its_connection(response):
+                said = await self._read(response)
         finally:
             response.close()
         error = self._dialect.decode_error(response.status, headers_of(response), said)

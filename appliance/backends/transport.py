@@ -20,6 +20,8 @@ import errno
 import io
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -213,6 +215,29 @@ def _authorities(ca: Path | None) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=certifi.where())
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+@contextmanager
+def ended_with_its_connection(answer: aiohttp.ClientResponse) -> Iterator[None]:
+    """While its body is read. aiohttp closes a connection on which something comes that is no HTTP, and forgets whoever
+    waits for the rest of the body: without this, only a deadline would end that wait."""
+    connection, content = answer.connection, answer.content
+    closed = connection.protocol.closed if connection is not None and connection.protocol is not None else None
+    if closed is None:
+        yield
+        return
+
+    def tell(closed: asyncio.Future[None]) -> None:
+        if not closed.cancelled():
+            closed.exception()  # else the loop would complain that nobody looked at it
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("The connection ended before the answer."))
+
+    closed.add_done_callback(tell)
+    try:
+        yield
+    finally:
+        closed.remove_done_callback(tell)
 
 
 def translate(error: BaseException, name: str) -> BackendError:

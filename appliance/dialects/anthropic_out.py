@@ -152,6 +152,8 @@ class _Answer:
                 self._finish(delta if isinstance(delta, dict) else {}, batch)
                 self._counts.add(found.get("usage"), batch)
             else:
+                if self._blocks and not self.finished:
+                    raise broken("an end in the middle of a block, without a reason to stop")
                 self._finish({}, batch, meant=True)
                 batch.events.append(Opaque(content=False, over=True, wire=batch.wire()))
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar
 
-from appliance.core.chat import BackendError, Degraded, Event, Fault, Opaque, Opened, Progress, Usage, Wire
+from appliance.core.chat import WORDS, BackendError, Degraded, Event, Fault, Opaque, Opened, Progress, Usage, Wire
 from appliance.core.sse import OverlongEvent, SseEvent, SseParser
 
 DONE = b"[DONE]"
@@ -68,13 +68,14 @@ class Batch:
 class SseDecoder(ABC):
     """A stream of server-sent events to ours. What one of them says, its dialect reads."""
 
-    __slots__ = ("_failure", "_parser")
+    __slots__ = ("_failure", "_half", "_parser")
 
     dialect: ClassVar[str]
 
     def __init__(self) -> None:
         self._parser = SseParser()
         self._failure: BackendError | None = None
+        self._half: Sequence[Event] = ()  # what ends in half a character waits for the other half: nobody else has that
 
     @property
     @abstractmethod
@@ -120,12 +121,19 @@ class SseDecoder(ABC):
         events: list[Event] = []
         for event in found:
             try:
-                events += self._one(event)
+                said = self._one(event)
             except BackendError as error:
                 if raising or not events:
                     raise
                 self._failure = error
                 break
+            if self._half:
+                events += self._half
+                self._half = ()
+            if (b"\\ud" in event.raw or b"\\uD" in event.raw) and any(map(_cut_in_half, said)):
+                self._half = said
+            else:
+                events += said
         return events
 
     def _one(self, event: SseEvent) -> Sequence[Event]:
@@ -155,6 +163,11 @@ class SseDecoder(ABC):
         if isinstance(first, dict) and first.get("error"):
             return self._error(first)
         return broken("something that is not a stream of events")
+
+
+def _cut_in_half(event: Event) -> bool:
+    """Does it end in the first half of a surrogate pair?"""
+    return isinstance(event, WORDS) and "\ud800" <= event.text[-1:] <= "\udbff"
 
 
 def _completed(raw: bytes) -> bytes:

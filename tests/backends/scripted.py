@@ -64,6 +64,10 @@ CUT = "cut"
 """In the place of a piece: the connection is closed there, in the middle of the body."""
 
 
+class Nonsense(bytes):
+    """In the place of a piece: no chunk, as it stands."""
+
+
 @dataclass
 class Says:
     """An answer: its body goes out in these pieces, a chunk each, every one for itself."""
@@ -142,6 +146,8 @@ class Scripted:
             if isinstance(piece, Gate):
                 if not await self._wait(piece, reader):
                     return False
+            elif isinstance(piece, Nonsense):
+                writer.write(piece)
             else:
                 writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             await writer.drain()

@@ -21,6 +21,8 @@ from tests.backends.scripted import (
     RESET,
     SSE,
     WHOLE,
+    Gate,
+    Nonsense,
     chunk,
     failed,
     healthy,
@@ -168,6 +170,21 @@ def test_a_body_that_is_not_framed_as_it_says_is_broken(body):
     # What came just before the nonsense may be lost with it: no client has seen it.
     _, error = within(lambda made, _: heard(made), HEAD + b"transfer-encoding: chunked\r\n\r\n" + body)
     assert error.fault is BROKEN
+
+
+@pytest.mark.parametrize("body", [WHOLE, None], ids=["whole", "streamed"])
+def test_nonsense_in_mid_answer_is_noticed_though_the_connection_stays(body):
+    gate = Gate()
+
+    async def scene(made, _):
+        asyncio.get_running_loop().call_later(0.05, gate.open.set)
+        async with asyncio.timeout(5.0):
+            return await heard(made, *([body] if body else []))
+
+    said = chunk("Hi") if body is None else b'{"id":'
+    answer = says(200, SSE if body is None else JSON, said, gate, Nonsense(b"zzzz\r\nhello\r\n"), Gate())
+    got, error = within(scene, answer)
+    assert (got, error.fault) == ("Hi" if body is None else "", BROKEN)
 
 
 def test_a_reset_in_mid_answer_is_broken():

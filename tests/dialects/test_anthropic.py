@@ -146,7 +146,7 @@ def test_an_end_mark_without_a_reason_is_not_given_twice() -> None:
     assert client.encode(ANTHROPIC.decoder().feed(stream)) + client.close() == stream
     # Before that end the decoder tells the arguments that stood in the start, and they carry its bytes.
     client, head = encoder(), {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}
-    stream = wire([BEGUN, *block(0, head, stopped=False), {"type": "message_stop"}])
+    stream = wire([BEGUN, *block(0, head, stopped=False), *ENDED])
     assert client.encode(ANTHROPIC.decoder().feed(stream)) + client.close() == stream
 
 

@@ -168,6 +168,9 @@ def test_a_cloud_that_gives_no_reason_ends_with_its_last_event() -> None:
     assert bare(decoded(BEGUN, TEXT, closed(), ended(None), stop))[-2:] == [Finish(reason="stop"), OVER]
     assert bare(decoded(BEGUN, opened(CALL), closed(), stop))[-2:] == [Finish(reason="tool_calls"), OVER]
     assert bare(decoded(BEGUN, ended("max_tokens"), stop))[1:] == [Finish(reason="length"), OVER]
+    with pytest.raises(BackendError, match="in the middle of a block") as caught:
+        decoded(BEGUN, TEXT, stop)
+    assert caught.value.fault is Fault.BROKEN
 
 
 def test_an_answer_ends_once() -> None:

@@ -117,3 +117,26 @@ BODY, REST = Wire("x", b' {"a": 1}'), Wire("x", b"")
 )
 def test_a_whole_body_is_one_that_all_events_came_out_of(events: list[Event], body: bool) -> None:
     assert whole_body(events, "x") == (BODY.data if body else None)
+
+
+SPLIT = {
+    "openai": (chunk({"content": "b\ud83d"}), chunk({"content": "\ude00c"})),
+    "anthropic": tuple(piece({"type": "text_delta", "text": text}) for text in ("b\ud83d", "\ude00c")),
+}
+
+
+@both
+def test_half_a_character_waits_for_its_other_half(dialect: Dialect) -> None:
+    """If the cloud dies in between, nobody else has that half, and the client must not have the first."""
+    first, second = SPLIT[dialect.name]
+    decoder = dialect.decoder()
+    assert b"\\ud83d" in first
+    assert "b" not in "".join(getattr(event, "text", "") for event in decoder.feed(HALF[dialect.name] + first))
+    events = decoder.feed(second)
+    assert "".join(getattr(event, "text", "") for event in events) == "b\ud83d\ude00c"
+    assert b"".join(event.wire.data for event in events if event.wire) == first + second
+    decoder = dialect.decoder()
+    decoder.feed(HALF[dialect.name] + first)
+    with pytest.raises(BackendError):
+        decoder.feed(b"data: nonsense\n\n")
+    assert not any(isinstance(event, TextDelta) for event in dialect.decoder().close())

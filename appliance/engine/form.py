@@ -116,7 +116,9 @@ class Form:
             case "arguments" | "json":
                 assert self._document is not None
                 allowed = np.flatnonzero(self._masks().allowed(self._document, blank=self._blank)).astype(np.int32)
-                return _all([allowed, self._index.ends]) if self._document.complete else allowed
+                ends = [self._index.ends] if self._document.complete else []
+                calls = map(self._beginnings, self._ways) if self._may_call else ()
+                return _all([allowed, *ends, *calls])
 
     def _beginnings(self, literal: bytes) -> Ids:
         """The tokens that say a beginning of it."""
@@ -187,10 +189,12 @@ class Form:
     def _block(self) -> None:
         """A block may begin: text, thoughts, a call, or the document that was asked for."""
         shape, speech = self._shape, self._speech
-        if shape.json is not None and not speech.say:
-            self._begin("json", shape.json)
-        elif shape.must and not self.calls:
+        if shape.must and not self.calls:
             self._expect({speech.open.encode(): "name"})
+        elif shape.json is not None and not speech.say:
+            self._begin("json", shape.json)
+            # A call that begins as a document does could not be told from one.
+            self._ways = {speech.open.encode(): "name"} if shape.tools and not speech.first_only else {}
         elif speech.say:
             ways: dict[bytes, Mode] = {speech.say.encode(): "free" if shape.json is None else "json"}
             if shape.tools:
@@ -311,13 +315,21 @@ class Form:
             raise _lost()
         return b""
 
+    @property
+    def _may_call(self) -> bool:
+        """May a call stand here instead of the document that was asked for?"""
+        return self._mode == "json" and not self._written and bool(self._ways)
+
     def _begin(self, mode: Mode, grammar: Grammar) -> None:
-        self._mode, self._grammar, self._document, self._blank = mode, grammar, start(grammar), 0
+        self._mode, self._grammar, self._document, self._blank, self._ways = mode, grammar, start(grammar), 0, {}
         self._written.clear()
 
     def _write(self, data: bytes, said: list[Said]) -> bytes:
         document, count = self._document, 0
         assert document is not None
+        if self._may_call and (bare := data.lstrip(SPACE)) and document.feed(bare[:1]) is None:
+            self._mode = "literal"
+            return bare
         begun = bool(self._written)
         while count < len(data) and not document.over:
             following = document.feed(data[count : count + 1])

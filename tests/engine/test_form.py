@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import pytest
 
-from appliance.core.structure import grammar_of
+from appliance.core.structure import grammar_of, shortest
 from appliance.engine.form import Form, Said, Shape
 from appliance.engine.job import Refusal
 from appliance.engine.lexicon import Lexicon
@@ -143,16 +143,22 @@ def test_what_may_begin_a_mark_waits_until_it_does_not() -> None:
     assert told(say(one, "ke")) == [("text", " <tool_cake", 0)]
 
 
-@pytest.mark.parametrize("cut", range(len('{ "c\\u0069ty" : "Zürich \\"🌊" }') + 1))
+DOCUMENT = '{ "c\\u0069ty" : "Zürich \\"🌊" }'
+
+
+@pytest.mark.parametrize("cut", range(len(DOCUMENT) + 1))
 def test_a_call_that_another_began_goes_on_wherever_it_was_cut(cut: int) -> None:
-    document = '{ "c\\u0069ty" : "Zürich \\"🌊" }'
     one = form()
-    one.goes_on_in_call("look", document[:cut].encode())
-    said = give(one) + say(one, document[cut:])
-    assert b"".join(piece.data for piece in said if piece.kind == "arguments") == document[cut:].encode()
+    one.goes_on_in_call("look", DOCUMENT[:cut].encode())
+    state = one._document
+    assert state is not None
+    said = give(one) + say(one, shortest(state).decode())
+    arguments = DOCUMENT[:cut] + b"".join(piece.data for piece in said if piece.kind == "arguments").decode()
+    assert "city" in json.loads(arguments)
     assert may_end(one)
     one.close()
     assert (one.reason, one.calls) == ("tool_calls", 1)
+
 
 
 def test_behind_a_call_of_anothers_a_second_one_may_come() -> None:
@@ -217,3 +223,15 @@ def test_the_whole_document_is_what_was_asked_for() -> None:
     assert json.loads(arguments) == {"city": "café"}
 
 
+
+
+def test_where_json_is_asked_for_and_tools_are_there_either_may_come() -> None:
+    one = form(json=grammar_of(CITY))
+    assert told(say(one, '{"city": "A"}')) == [("text", '{"city": "A"}', 0)]
+    assert one.over
+    one = form(json=grammar_of(CITY))
+    assert told(say(one, '<look" {"city": "A"}')) == [("name", "look", 0), ("arguments", '{"city": "A"}', 0)]
+    one = form(LLAMA, json=grammar_of(CITY))
+    assert told(say(one, '{"city": "A"}')) == [("text", '{"city": "A"}', 0)]
+    one = form(json=grammar_of(CITY), must=True, tools={"look": TOOLS["look"]})
+    assert told(give(one)) == [("name", "look", 0)]

@@ -96,7 +96,7 @@ async def main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     wish = json.loads(await lines.readline())
     folder = Path(wish["folder"])
-    logging.basicConfig(filename=folder / "box.log", level=logging.INFO)
+    logging.basicConfig(filename=folder / "box.log", level=logging.WARNING)
     appliance = built(wish, folder)
     async with serving(appliance) as url:
         await appliance.engine.wait_ready(120)

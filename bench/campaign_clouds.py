@@ -109,8 +109,9 @@ def cut(plan: Plan) -> Act:
         await exchange.open()
         for said in story:
             if left < len(said.data):
-                # Behind the first of the bytes that end an event some would say that it has ended.
-                await exchange.put(said.data[: min(left, len(said.data.rstrip()))])
+                # Not the whole of what it says: whether an event without its last line break has come is a matter of
+                # opinion.
+                await exchange.put(said.data[: min(left, len(said.data.rstrip()) - 1)])
                 break
             await exchange.put(said.data)
             left -= len(said.data)

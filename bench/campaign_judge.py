@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from campaign_clouds import Told
-from campaign_plan import ANYWHERE, DRIP, Plan, named
-from campaign_words import BOX, FIRST, SECOND, Segment, segments, thought
+from campaign_plan import ANYWHERE, DRIP, named
+from campaign_words import BOX, FIRST, OPENS, SECOND, Segment, segments, thought
 
 from appliance.core.sse import SseParser
 from appliance.core.verdict import refused_after
@@ -61,6 +61,9 @@ class _Case:
         self.plan, self.heard, self.deaths, self.real = told.plan, heard, deaths, real
         self.exchanges, self._of_second, self._entries = told.exchanges, told.of_second, told.entries
         self.said = said_by(self.exchanges) if self.plan.stream else ""
+        if self.plan.fault == DRIP:  # it says another word or two before it hears that it was given up
+            seam = heard.text.find(OPENS)
+            self.said = self.said[:seam] if 0 <= len(self.said) - seam < 24 else self.said
         # From the bytes: a comment of a cloud's may stand before it in the same event.
         takeovers = re.findall(rb"(?m)^: appliance takeover \S+->(\S+)", heard.body)
         self.boxed = heard.headers.get("x-appliance-served-by") == "local" or b"local" in takeovers
@@ -76,11 +79,18 @@ class _Case:
     def outcome(self) -> Outcome:
         if self.mistake is not None:
             return "caller"
-        if self.heard.errors or self.heard.status != 200:
+        if self._wrong or self.heard.status != 200:
             return "error"
         if not self.boxed and not self.handed_over:
             return "cloud"
         return "continued" if self.begun else "box"
+
+    @property
+    def _wrong(self) -> tuple[str, ...]:
+        """What the client found wrong. Of several choices one may go on when another is at its end."""
+        return tuple(
+            one for one in self.heard.errors if self.plan.choices == 1 or one != "something came after the end"
+        )
 
     @property
     def mistake(self) -> Exchange | None:
@@ -106,9 +116,10 @@ class _Case:
                 yield from self._ends()
                 yield from self._whose()
                 yield from self._texts()
-                yield from self._thoughts()
-                yield from self._calls()
-                yield from self._engine() if self.boxed else ()
+                if self.plan.choices == 1 or not self.boxed:  # else nobody can tell the choices apart here
+                    yield from self._thoughts()
+                    yield from self._calls()
+                    yield from self._engine() if self.boxed else ()
 
     # ------------------------------------------------------------------------------------------- no answer at all
 
@@ -142,7 +153,7 @@ class _Case:
         said = "; ".join(self.heard.errors)
         if self.deaths >= 2 and TWO_DEATHS in said:
             return True
-        if self.plan.choices > 1 and self.begun:
+        if self.plan.choices > 1 and (self.begun or self.deaths):
             return UNCONTINUABLE in said
         return bool(self.plan.astray) and UNREADABLE in said
 
@@ -150,7 +161,7 @@ class _Case:
 
     def _ends(self) -> Iterator[Complaint]:
         heard, plan = self.heard, self.plan
-        if len(heard.finishes) != 1:
+        if not (heard.finishes and len(heard.finishes) <= plan.choices):
             yield Complaint(sort="false end" if heard.finishes else "lost", says=f"{len(heard.finishes)} ends")
         if plan.stream and heard.dones != 1:
             yield Complaint(sort="false end", says=f"{heard.dones} times {LAST_WORDS[heard.api]}")
@@ -175,14 +186,15 @@ class _Case:
 
     def _texts(self) -> Iterator[Complaint]:
         plan, text = self.plan, self.heard.text
-        known = self.real and self.boxed
         if plan.stream and not text.startswith(self.said):
             yield Complaint(sort="characters", says=f"of {len(self.said)} characters {_agree(text, self.said)} came")
+            return
+        if plan.choices > 1 and self.boxed:
             return
         if plan.schema is not None:
             yield from self._document(plan.schema, text)
             return
-        if known:
+        if self.real and self.boxed:
             return
         if not self.boxed and text != (self.said if plan.stream else self.exchanges[-1].text):
             yield Complaint(sort="characters", says="it is not what the cloud said")
@@ -200,9 +212,9 @@ class _Case:
                 )
             elif part is parts[-1] and part.text != whole and not self._may_be_empty():
                 yield Complaint(sort="false end", says=f"it ends inside what {part.author} says")
-        first = next((part.at for part in parts if part.author == BOX), None)
-        if first is not None and first != len(self.said):
-            yield Complaint(sort="characters", says=f"the box began at {first}, the clouds ended at {len(self.said)}")
+        begins = len(self.said)
+        if self.boxed and len(text) > begins and text[begins] != OPENS:
+            yield Complaint(sort="characters", says=f"nobody signed what follows the clouds' {begins} characters")
 
     def _whole(self, part: Segment, text: str) -> str:
         """What this author says when nothing stops it."""
@@ -266,7 +278,7 @@ class _Case:
         call = plan.script.calls[at]
         if name != call.name:
             yield Complaint(sort="characters", says=f"call {at} is of {name} instead of {call.name}")
-        if begun == call.arguments or not last:
+        if not last or (begun == call.arguments and not (self.boxed and _parsed(begun) is None)):
             broken = plan.astray and not plan.stream and _parsed(begun) is None
             if not broken and not self._same(arguments, begun):
                 yield Complaint(sort="characters", says=f"the arguments of call {at} were changed")
@@ -285,7 +297,9 @@ class _Case:
                 sort: Sort = "false end" if text.startswith(heard.text) else "characters"
                 yield Complaint(sort=sort, says=f"the engine was given {len(entry.given)} characters and said {text!r}")
             given = dict(enumerate(entry.calls_given))
-            wanted = {index: given.get(index, "") + entry.calls_said.get(index, "") for index in given | entry.calls_said}
+            wanted = {
+                index: given.get(index, "") + entry.calls_said.get(index, "") for index in {**given, **entry.calls_said}
+            }
             if last and not (
                 len(wanted) == len(arguments)
                 and all(self._same(arguments[index], one) for index, one in wanted.items())

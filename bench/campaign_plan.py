@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from campaign_words import FIRST, SECOND, Hint, compact, complete, thought, usable, words
+from campaign_words import FIRST, SECOND, Hint, compact, thought, usable, words
 
 from appliance.drills.faults import FAULTS, FLAWS, HEALTHY, CloudFault
 from appliance.drills.script import Call, Script
@@ -41,7 +41,7 @@ UPSTREAMS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """The clouds of each lane. A request names those it is for by their letters, in this order."""
 FRAMING: tuple[Mapping[str, Any], ...] = (
-    {}, {}, {}, {}, {"crlf": True}, {"comments": True}, {"multiline": True}, {"gzip": True}, {"cut": 7}, {"cut": 40},
+    {}, {}, {}, {}, {"crlf": True}, {"comments": True}, {"multiline": True}, {"gzip": True}, {"cut": 16}, {"cut": 40},
 )  # fmt: skip
 ON_THE_WIRE = tuple(name for name in FAULTS if name not in ("refused", DRIP))
 
@@ -167,13 +167,15 @@ def _with_scripts(made: Plan, chance: random.Random) -> Plan:
         assert made.schema is not None
         text = _written(made.schema, chance)
     thinks = made.fault not in ("empty-answer", DRIP, *FLAWS) and chance.random() < 0.15
-    framing = {} if made.fault == DRIP else dict(chance.choice(FRAMING))
+    framing = {} if {made.fault, made.second} & {DRIP, *FLAWS} else dict(chance.choice(FRAMING))
     script = Script(
         text=text, thinking=thought(FIRST, key, chance.randint(2, 9)) if thinks else "", calls=calls, retry_after=30
     )
     script = replace(script, after=chance.randint(1, max(1, script.tokens)), **framing)
     # A second cloud that says the same can be asked to repeat it.
-    other = replace(script, text=words(SECOND, key, count)) if made.kind == "words" and chance.random() < 0.5 else script
+    other = (
+        replace(script, text=words(SECOND, key, count)) if made.kind == "words" and chance.random() < 0.5 else script
+    )
     return replace(made, script=script, script_of_second=other)
 
 
@@ -187,7 +189,9 @@ def _call(made: Plan, at: int, chance: random.Random) -> Call:
 
 
 def _astray(chance: random.Random) -> str:
-    return chance.choice(['{"no such key": [1, {"a": "b"}], "n": 3}', '{"note": 7, "more": true}', '{"note": "a'])
+    return chance.choice(
+        ['{"no such key": [1, {"a": "b"}], "n": 3}', '{"note": 7, "more": true}', '{"note": "a', "{'note': 1}", "{note"]
+    )
 
 
 def _with_tools(made: Plan, chance: random.Random) -> Plan:
@@ -216,9 +220,9 @@ def _schema(chance: random.Random) -> str:
             return text
 
 
-def _value(schema: dict[str, Any], chance: random.Random) -> Any:
+def _value(schema: dict[str, Any], chance: random.Random, tries: int = 40) -> Any:
     """A value of it; none if chance does not find one."""
-    for _ in range(40):
+    for _ in range(tries):
         value = schemas.document(schema, chance)
         if "note" in value:
             value["note"] = words("n", chance.randrange(1000), chance.randint(0, 6))
@@ -229,8 +233,9 @@ def _value(schema: dict[str, Any], chance: random.Random) -> Any:
 
 def _written(schema: str, chance: random.Random) -> str:
     """A document, in an order of keys, spacing and escapes that nobody would choose."""
-    value = _value(json.loads(schema), chance)
-    return complete(schema, "") if value is None else schemas.spelled(value, chance)
+    value = _value(json.loads(schema), chance, 5_000)  # one was found when the schema was made
+    assert value is not None
+    return str(schemas.spelled(value, chance))
 
 
 # ---------------------------------------------------------------------------------------------------- the request

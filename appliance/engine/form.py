@@ -78,6 +78,7 @@ class Form:
         self._thought = False  # did thoughts end here? White space behind them is not said
         self._held = b""  # may begin a mark
         self._ways: dict[bytes, Mode] = {}  # literals that may come, one of them, and what follows
+        self._expected = self._ways
         self._name = b""
         self._document: State | None = None
         self._grammar: Grammar | None = None
@@ -254,6 +255,7 @@ class Form:
 
     def _expect(self, ways: Mapping[bytes, Mode], mode: Mode = "literal") -> None:
         self._ways, self._mode = dict(ways), mode
+        self._expected = self._ways  # all of it
         if ways.get(b"") is not None:
             self._arrive(ways[b""])
 
@@ -292,8 +294,8 @@ class Form:
         else:
             self._ways, self._mode = ways, "literal"
             return b""
-        if self._mode == "between" and not data.strip(SPACE):
-            return b""
+        if count == 1 and self._ways == self._expected and data[:1].isspace():
+            return data.lstrip(SPACE)  # in front of a mark it is nobody's
         raise _lost()
 
     def _names(self) -> list[bytes]:

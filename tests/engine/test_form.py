@@ -235,3 +235,14 @@ def test_where_json_is_asked_for_and_tools_are_there_either_may_come() -> None:
     assert told(say(one, '{"city": "A"}')) == [("text", '{"city": "A"}', 0)]
     one = form(json=grammar_of(CITY), must=True, tools={"look": TOOLS["look"]})
     assert told(give(one)) == [("name", "look", 0)]
+
+
+@pytest.mark.parametrize("row", SPEECHES, ids=lambda row: row.family)
+@pytest.mark.parametrize("blank", [" ", "\n", "\r\n \t"])
+def test_white_space_behind_whole_arguments_is_nobodys(row: Speech, blank: str) -> None:
+    one = form(row)
+    one.goes_on_in_call("look", b'{"city": "A"}' + blank.encode())
+    assert give(one) == []
+    assert may_end(one) or one.over
+    one.close()
+    assert one.reason == "tool_calls"

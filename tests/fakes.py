@@ -37,6 +37,7 @@ from appliance.core.chat import (
     Fault,
     Finish,
     FinishReason,
+    Odds,
     Started,
     TextDelta,
     ToolCall,
@@ -99,6 +100,9 @@ class Followed:
         self.closed = True
 
 
+Spoken = TextDelta | ToolCallStart | ToolCallDelta
+
+
 class ScriptedLocal:
     """The box as a backend, without a model: it says `pieces`, and keeps what it was asked and told."""
 
@@ -142,19 +146,22 @@ class ScriptedLocal:
             for at, piece in enumerate(said[:end]):
                 if at == 1 and self.hold is not None:
                     await self.hold.wait()
-                yield [piece]
+                yield [_likely(piece) if request.logprobs is not None else piece]
+                for choice in range(1, request.n):
+                    yield [replace(piece, choice=choice)]
             if error is not None:
                 raise error
             reason: FinishReason = "tool_calls" if self.calls else "stop"
-            yield [Finish(reason=reason), Usage(prompt_tokens=9, completion_tokens=len(self.pieces))]
+            ends = [Finish(reason=reason, choice=choice) for choice in range(request.n)]
+            yield [*ends, Usage(prompt_tokens=9, completion_tokens=len(self.pieces))]
         finally:
             self.running -= 1
 
-    def _said(self, request: ChatRequest) -> list[Event]:
+    def _said(self, request: ChatRequest) -> list[Spoken]:
         """The pieces and then the calls; behind calls of somebody else's, the rest of these."""
         begun = request.committed.parts if request.committed is not None else ()
         made = [part.arguments for part in begun if isinstance(part, ToolCall)]
-        said: list[Event] = [] if made else [TextDelta(text=piece) for piece in self.pieces]
+        said: list[Spoken] = [] if made else [TextDelta(text=piece) for piece in self.pieces]
         for index, call in enumerate(self.calls):
             given = made[index] if index < len(made) else None
             if given is None:
@@ -166,6 +173,13 @@ class ScriptedLocal:
         if made and len(made) > len(self.calls):
             raise BackendError(Fault.REQUEST, "What was written fits no tool.", status=400)
         return said
+
+
+def _likely(piece: Spoken) -> Spoken:
+    """With the odds of its only token."""
+    if not isinstance(piece, TextDelta):
+        return piece
+    return replace(piece, odds=(Odds(token=piece.text.encode(), logprob=-0.5),))
 
 
 class ScriptedEngine:

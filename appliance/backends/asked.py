@@ -43,8 +43,8 @@ READ = ("messages", "committed", "prefill", "tools", "choice", "parallel", "form
 """What in a frame decides what the model reads."""
 
 
-def job(request: ChatRequest) -> dict[str, Any]:
-    """The request as a generate frame, but for its id."""
+def job(request: ChatRequest, choice: int = 0) -> dict[str, Any]:
+    """The request for one answer of several, as a generate frame, but for its id."""
     messages, prefill = opening(request)
     return {
         "messages": conversation(messages),
@@ -52,14 +52,15 @@ def job(request: ChatRequest) -> dict[str, Any]:
         "prefill": len(prefill),
         "first": request.committed is not None,
         "tools": [declared(tool) for tool in request.tools],
-        "choice": choice(request),
+        "choice": wish(request),
         "parallel": request.parallel_tools is not False,
         "format": form(request),
         "effort": request.effort,
         "max_tokens": request.max_tokens,
         "stop": list(request.stop),
         "trim": request.trim,
-        "sampling": sampling(request.sampling),
+        "sampling": sampling(request.sampling, choice),
+        "logprobs": request.logprobs,
     }
 
 
@@ -113,12 +114,12 @@ def committed(begun: Message | None, prefill: str) -> Committed:
     return parts if any("call" in said for said in parts) else "".join(said["text"] for said in parts)
 
 
-def choice(request: ChatRequest) -> str | dict[str, str]:
+def wish(request: ChatRequest) -> str | dict[str, str]:
     """Whether a tool may, must or must not be called."""
-    wish = request.tool_choice
-    if wish is None:
+    said = request.tool_choice
+    if said is None:
         return "auto"
-    return {"name": wish.name} if wish.kind == "named" else wish.kind
+    return {"name": said.name} if said.kind == "named" else said.kind
 
 
 def form(request: ChatRequest) -> dict[str, Any] | None:
@@ -135,10 +136,12 @@ def declared(tool: Tool) -> dict[str, Any]:
     return {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
 
 
-def sampling(given: Sampling) -> dict[str, Any]:
-    """What was said about it; what was not is the engine's default."""
+def sampling(given: Sampling, choice: int = 0) -> dict[str, Any]:
+    """What was said about it; what was not is the engine's default. Several answers with one seed have one each."""
     said = {field.name: getattr(given, field.name) for field in fields(given) if field.name != "logit_bias"}
     said = {name: value for name, value in said.items() if value is not None}
+    if given.seed is not None:
+        said["seed"] = given.seed + choice
     if given.logit_bias:
         said["logit_bias"] = [list(pair) for pair in given.logit_bias]
     return said

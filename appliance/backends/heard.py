@@ -15,6 +15,7 @@ from appliance.core.chat import (
     Event,
     Finish,
     FinishReason,
+    Odds,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
@@ -26,8 +27,8 @@ from appliance.core.frames import Frame
 REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
 
 
-def translate(frames: Sequence[Frame]) -> tuple[list[Event], BackendError | None]:
-    """The engine's frames as events, and the error that ends them, if one does."""
+def translate(frames: Sequence[Frame], choice: int = 0) -> tuple[list[Event], BackendError | None]:
+    """The engine's frames as events of one answer of several, and the error that ends them, if one does."""
     events: list[Event] = []
     for frame in frames:
         match frame["op"]:
@@ -36,20 +37,35 @@ def translate(frames: Sequence[Frame]) -> tuple[list[Event], BackendError | None
                 events.append(_usage(frame, 0))
                 if frame["trimmed"]:
                     events.append(Degraded(what="context"))
+                if frame.get("strayed"):
+                    events.append(Degraded(what="grammar"))
             case "text":
-                events.append(TextDelta(text=frame["text"]))
+                events.append(TextDelta(text=frame["text"], choice=choice, odds=_odds(frame)))
             case "reasoning":
-                events.append(ReasoningDelta(text=frame["text"]))
+                events.append(ReasoningDelta(text=frame["text"], choice=choice))
             case "call":
-                events.append(ToolCallStart(index=frame["index"], id="", name=frame["name"]))
+                events.append(ToolCallStart(index=frame["index"], id="", name=frame["name"], choice=choice))
             case "arguments":
-                events.append(ToolCallDelta(index=frame["index"], arguments=frame["text"]))
+                events.append(ToolCallDelta(index=frame["index"], arguments=frame["text"], choice=choice))
             case "finish":
-                events.append(Finish(reason=REASONS.get(frame["reason"], "stop"), stop=frame.get("stop")))
+                reason = REASONS.get(frame["reason"], "stop")
+                events.append(Finish(reason=reason, stop=frame.get("stop"), choice=choice))
                 events.append(_usage(frame, frame["completion_tokens"]))
             case "error":
                 return events, failure(frame)
     return events, None
+
+
+def _odds(frame: Frame) -> tuple[Odds, ...]:
+    return tuple(
+        Odds(token=_bytes(token), logprob=logprob, others=tuple((_bytes(one), value) for one, value in others))
+        for token, logprob, others in frame.get("odds", ())
+    )
+
+
+def _bytes(letters: str) -> bytes:
+    """In a frame each character of a token is a byte."""
+    return letters.encode("latin-1")
 
 
 def _usage(frame: Frame, completion: int) -> Usage:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from appliance.backends.asked import counting, following, job, spoken
 from appliance.backends.heard import translate
+from appliance.backends.several import Bill, beside
 from appliance.core.chat import ChatRequest, Degraded, Event, Foreign, Image, Part, Started, Usage
 from appliance.core.frames import Frame
 from appliance.core.standby import Following, Mode
@@ -60,10 +61,13 @@ class LocalBackend:
         parts = [part for message in request.messages for part in spoken(message)]
         unseen = [Degraded(what=what) for kind, what in UNSEEN if any(isinstance(part, kind) for part in parts)]
         started = False
-        frames = self._engine.generate(job(request))
-        async with contextlib.aclosing(frames):  # type: ignore[type-var]
-            async for batch in frames:
-                events, error = translate(batch)
+        bill = Bill() if request.n > 1 else None
+        frames = beside([self._engine.generate(job(request, choice)) for choice in range(request.n)])
+        async with contextlib.aclosing(frames):
+            async for choice, batch in frames:
+                events, error = translate(batch, choice)
+                if bill is not None:
+                    events = bill.of(choice, events)
                 if not started and events:
                     started = True
                     usage = [event for event in events[:1] if isinstance(event, Usage)]

@@ -61,7 +61,6 @@ class Attempt:
 
     __slots__ = (
         "_characters",
-        "_choices",
         "_cut_short",
         "_echo",
         "_flaw",
@@ -95,7 +94,6 @@ class Attempt:
         self.spoke = False
         """Is any of the answer's content its own?"""
         self._characters = 0
-        self._choices = 1 if leg.local else request.n
         self._seam = seam
         self._echo = Echo(draft.message, name=leg.name) if seam is not None else None
         self._kept: list[Event] = []  # what it said while it repeated
@@ -106,8 +104,8 @@ class Attempt:
 
     @property
     def finished(self) -> bool:
-        """Is every choice at its end? The box gives one, however many were asked for."""
-        return len(self.draft.ended) >= self._choices
+        """Is every choice at its end?"""
+        return len(self.draft.ended) >= self.request.n
 
     @property
     def complete(self) -> bool:

@@ -22,8 +22,11 @@ from fnmatch import fnmatchcase
 from appliance.core.chat import BackendError, ChatRequest, Fault, ToolChoice
 
 LOCAL = "local"
-BOX_OFFERS = frozenset({"tools", "json"})
-"""What the box can do beyond text. Logprobs and n are rooms still to be built."""
+BOX_OFFERS = frozenset({"tools", "json", "logprobs", "n"})
+"""What the box can do beyond text."""
+
+CHOICES = 8
+"""Answers to one request that the box writes at a time."""
 
 STOPS, STOP_LENGTH = 16, 256
 """Stop strings that the box itself looks for, and their characters: it compares them with every piece it says."""
@@ -85,9 +88,10 @@ class Leg:
         if self.offers is None:
             return ()
         stop = () if stops_for_box(request.stop) == request.stop else ("stop",)
+        many = {"n"} if request.n > CHOICES else set()
         foreign = {path.replace("[", ".").partition(".")[0] for path in request.foreign}
         unheard = {need for need, said in SAID_IN.items() if need in request.needs and said & foreign}
-        return tuple(sorted([*(request.needs - self.offers | unheard), *stop]))
+        return tuple(sorted([*(request.needs - self.offers | unheard | many), *stop]))
 
 
 def stops_for_box(stops: tuple[str, ...]) -> tuple[str, ...]:
@@ -106,6 +110,7 @@ def for_the_box(request: ChatRequest, *, stands_in: bool, trim: bool) -> ChatReq
         request,
         trim=request.trim and trim,
         sampling=sampling,
+        n=min(request.n, CHOICES),
         stop=stops_for_box(request.stop),
         tool_choice=_choice_for_box(request),
     )
@@ -199,6 +204,9 @@ def _refuse_what_the_box_cannot_do(request: ChatRequest, box: Leg) -> None:
     if missing == ("stop",):
         sentence = f"stop can hold at most {STOPS} strings of at most {STOP_LENGTH} characters on this box."
         raise BackendError(Fault.REQUEST, sentence, status=400, param="stop")
+    if "n" in missing and "n" in BOX_OFFERS:
+        sentence = f"n can be at most {CHOICES} on this box."
+        raise BackendError(Fault.REQUEST, sentence, status=400, param="n")
     if missing:
         raise BackendError(
             Fault.REQUEST,

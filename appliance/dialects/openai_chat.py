@@ -34,6 +34,7 @@ from appliance.core.chat import (
     Event,
     Finish,
     Headers,
+    Odds,
     Opaque,
     Opened,
     Progress,
@@ -56,6 +57,7 @@ from appliance.dialects import (
     openai_errors,
 )
 from appliance.dialects.ids import fitting_id
+from appliance.dialects.openai_chat_figures import logprobs, usage
 from appliance.dialects.openai_chat_out import NAME
 from appliance.dialects.stream import DONE, Counts, whole_body
 
@@ -103,7 +105,7 @@ class ChatEncoder:
         self._done = True
         counted, total = b"", self._counts.total
         if self._include_usage and total is not None and not self._counted:
-            counted = self._chunk({"choices": [], "usage": _usage(total)})
+            counted = self._chunk({"choices": [], "usage": usage(total)})
         return counted + sse.encode(DONE)
 
     def error(self, error: BackendError) -> bytes:
@@ -161,7 +163,9 @@ class ChatEncoder:
                 self._begin(event)
                 return self._delta(0, {"content": ""})
             case TextDelta():
-                return self._delta(event.choice, {"content": event.text}) if event.text else b""
+                if not event.text and not event.odds:
+                    return b""
+                return self._delta(event.choice, {"content": event.text}, odds=event.odds)
             case ReasoningDelta():
                 return self._delta(event.choice, {"reasoning_content": event.text}) if event.text else b""
             case ToolCallStart():
@@ -231,13 +235,13 @@ class ChatEncoder:
         counts = {"usage": None} if "usage" in chunk else {}
         return sse.encode(fields.compact({**chunk, **named, **counts}))
 
-    def _delta(self, choice: int, delta: dict[str, Any], reason: str | None = None) -> bytes:
+    def _delta(self, choice: int, delta: dict[str, Any], reason: str | None = None, odds: Sequence[Odds] = ()) -> bytes:
         if choice not in self._opened:
             self._opened.add(choice)
             delta = {"role": "assistant", **delta}
-        said = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": reason}
-        usage: dict[str, Any] = {"usage": None} if self._include_usage else {}
-        return self._chunk({"choices": [said], **usage})
+        said = {"index": choice, "delta": delta, "logprobs": logprobs(odds), "finish_reason": reason}
+        counts: dict[str, Any] = {"usage": None} if self._include_usage else {}
+        return self._chunk({"choices": [said], **counts})
 
     def _chunk(self, rest: dict[str, Any]) -> bytes:
         head = {
@@ -300,19 +304,6 @@ def _place(event: Opaque) -> str:
     return "refusal" if event.wire is not None and event.wire.dialect == NAME else "content"
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
-    written: dict[str, Any] = {"cache_write_tokens": usage.cache_written_tokens} if usage.cache_written_tokens else {}
-    counted = {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, **written},
-    }
-    if usage.reasoning_tokens:
-        counted["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
-    return counted
-
-
 # ---------------------------------------------------------------------------------------------- whole answers
 
 
@@ -321,6 +312,7 @@ class _Choice:
     """One answer, as far as its events were read."""
 
     text: list[str] = field(default_factory=list)
+    odds: list[Odds] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     calls: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -340,7 +332,7 @@ class _Choice:
             if reason == "tool_calls":
                 for call in self.calls.values():
                     call["function"]["arguments"] = call["function"]["arguments"] or NO_ARGUMENTS
-        return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
+        return {"index": index, "message": message, "logprobs": logprobs(self.odds), "finish_reason": reason}
 
 
 def encode_whole(request: ChatRequest, events: Sequence[Event], *, id: str, created: int) -> bytes:
@@ -372,7 +364,7 @@ def encode_whole(request: ChatRequest, events: Sequence[Event], *, id: str, crea
         "choices": [choices[index].written(index) for index in sorted(choices)],
     }
     if counts.total is not None:
-        answer["usage"] = _usage(counts.total)
+        answer["usage"] = usage(counts.total)
     return fields.compact(answer)
 
 
@@ -382,6 +374,7 @@ def _add(
     match event:
         case TextDelta():
             choice.text.append(event.text)
+            choice.odds += event.odds
         case ReasoningDelta():
             choice.reasoning.append(event.text)
         case ToolCallStart():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from appliance.core import gbnf
 from appliance.core.chat import (
     ChatRequest,
     Foreign,
@@ -46,6 +47,7 @@ ROLES: dict[str, Role] = {
 PART_NEEDS = {"image_url": "images", "input_audio": "audio", "audio": "audio", "file": "file"}
 SEEDS = 2**63
 CHOICES_AT_MOST = 128
+OTHERS_AT_MOST = 20
 
 # What the vocabulary says of a tool. The mark of a cache is known from others, and costs no words.
 TOOL = frozenset(("type", "function", "cache_control"))
@@ -74,7 +76,8 @@ def parse(body: bytes, headers: Headers = ()) -> ChatRequest:
     tools = _tools(found, seen)
     choice = _choice(found, seen)
     form = _format(found, seen)
-    _logprobs(found, seen)
+    logprobs = _logprobs(found, seen)
+    grammar = _grammar(found, seen)
     user = found.get("safety_identifier") or found.get("user")
     stream_options = fields.mapping(found, "stream_options") or {}
     longest = _limit(found, "max_tokens", seen)
@@ -95,6 +98,8 @@ def parse(body: bytes, headers: Headers = ()) -> ChatRequest:
         tool_choice=choice,
         parallel_tools=fields.flag(found, "parallel_tool_calls"),
         format=form,
+        grammar=grammar,
+        logprobs=logprobs,
         effort=openai_chat_fields.effort(found),
         user=user if isinstance(user, str) and user else None,
         needs=frozenset(seen.needs),
@@ -359,13 +364,36 @@ def _format(found: fields.Object, seen: Seen) -> JsonFormat | None:
     return None
 
 
-def _logprobs(found: fields.Object, seen: Seen) -> None:
+def _grammar(found: fields.Object, seen: Seen) -> str | None:
+    """llama.cpp's own field, which no cloud knows; an empty one is none."""
+    given = found.get("grammar")
+    if given is None or given == "":
+        return None
+    if not isinstance(given, str):
+        seen.doubt("grammar", "must be a grammar in GBNF, as text")
+        return None
+    try:
+        gbnf.read(given)
+    except gbnf.GrammarError as error:
+        seen.doubt("grammar", str(error))
+        return None
+    if found.get("tools") or found.get("response_format"):
+        seen.doubt("grammar", "cannot be kept to together with tools or response_format")
+        return None
+    return given
+
+
+def _logprobs(found: fields.Object, seen: Seen) -> int | None:
+    """How many other tokens are to be told of beside each."""
     logprobs = found.get("logprobs")
     if isinstance(logprobs, int) and not isinstance(logprobs, bool):  # Together counts them here
         seen.doubt("logprobs", "must be true or false, not a number")
     elif logprobs is not None and not isinstance(logprobs, bool):
         raise wrong("logprobs", "true or false", logprobs)
-    if logprobs or fields.integer(found, "top_logprobs", seen, low=0, matters=True):
-        seen.needs.add("logprobs")
+    others = fields.integer(found, "top_logprobs", seen, low=0, high=OTHERS_AT_MOST, matters=True)
     if "audio" in (fields.sequence(found, "modalities") or []):
         seen.needs.add("audio")
+    if not logprobs and not others:
+        return None
+    seen.needs.add("logprobs")
+    return others or 0

@@ -151,11 +151,12 @@ class Answer:
             owed = None
         formed = self.form.allowed() if self.form is not None else None
         if owed is None or formed is None:
-            rule = self.keeper if self.keeper is not None and self._keeps else None
-            return self.sampler.draw(row, formed if owed is None else owed, rule, len(self.seam.owed))
+            some = formed if owed is None else owed
+            if self.keeper is None or not self._keeps:
+                return self.sampler.draw(row, some)
+            return self.sampler.draw(row, some, self.keeper, len(self.seam.owed))
         both = np.intersect1d(owed, formed)
         return self.sampler.draw(row, both if len(both) else owed)
-
 
     @property
     def _keeps(self) -> bool:

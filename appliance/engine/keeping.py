@@ -2,9 +2,10 @@
 
 Rules of this file:
 
-1. A token that was drawn freely is tested alone. Only if it may not come are others looked for, the likeliest first; the
-   vocabulary is walked only if these are not enough, and what was found there is remembered.
+1. A token that was drawn freely is tested alone. Only if it may not come are others looked for, the likeliest first;
+   the vocabulary is walked only if these are not enough, and what was found there is remembered.
 2. A walk has so many `STEPS`: of a vocabulary in which nearly everything may come, the likely ones are known anyway.
+   And a grammar that takes too much work, for one token or for what came of the answer so far, ends the answer.
 3. Whoever asks for an end gets one only where the grammar may end. Tokens without letters keep to nothing.
 """
 
@@ -21,9 +22,12 @@ from appliance.core.gbnf import GrammarError, Place
 from appliance.engine.job import Refusal
 from appliance.engine.vocabulary import Ids, Vocabulary
 
-LIKELY = 256
+LIKELY = 1024
 STEPS = 60_000
 MOST_KNOWN = 64
+WORK = 2_000_000  # for an answer, in steps of its grammar,
+WORK_PER_BYTE = 2_000
+WORK_AT_ONCE = 200_000
 
 
 class Spelling:
@@ -49,6 +53,7 @@ class Keeper:
         self._spelling, self._place = spelling, place
         self._pieces, self._ends = spelling.vocabulary.pieces, spelling.vocabulary.ends
         self._known: OrderedDict[tuple[object, bytes], Ids] = OrderedDict()
+        self._granted = place.work + WORK
 
     @property
     def over(self) -> bool:
@@ -60,6 +65,9 @@ class Keeper:
         place = self._feed(self._place, letters)
         assert place is not None, "a token was drawn that may not come"
         self._place = place
+        self._granted += WORK_PER_BYTE * len(letters)
+        if place.work > self._granted:
+            raise _refusal("takes too much time to follow")
 
     def allows(self, token: int, owed: int = 0) -> bool:
         """May it come? Its first letters, so many of them, are there already."""
@@ -75,11 +83,16 @@ class Keeper:
         order = np.argpartition(logits, -some)[-some:] if some < len(logits) else np.arange(len(logits))
         order = order[np.argsort(-logits[order], kind="stable")]
         found: list[int] = []
+        most = self._place.work + WORK_AT_ONCE
         for token in (order if ids is None else ids[order]).tolist():
             if self.allows(token, owed):
                 found.append(token)
                 if len(found) == enough:
                     break
+            if self._place.work > most:
+                if not found:
+                    raise _refusal("takes too much time to follow")
+                break
         else:
             if ids is None and some < len(logits):
                 return np.union1d(self._walked(), np.array(found, dtype=np.int32)).astype(np.int32)
@@ -98,9 +111,9 @@ class Keeper:
     def _walk(self) -> list[int]:
         tokens = self._spelling.tokens
         found = list(self._spelling.ends) if self._place.complete else []
-        at, steps = 0, STEPS
+        at, steps, most = 0, STEPS, self._place.work + WORK_AT_ONCE
         path: list[tuple[bytes, Place]] = [(b"", self._place)]
-        while at < len(tokens) and steps > 0:
+        while at < len(tokens) and steps > 0 and self._place.work <= most:
             piece, token = tokens[at]
             while not piece.startswith(path[-1][0]):
                 path.pop()
@@ -127,4 +140,8 @@ class Keeper:
         try:
             return place.feed(letters)
         except GrammarError as error:
-            raise Refusal("request", f"The grammar {error}.", param="grammar") from error
+            raise _refusal(str(error)) from error
+
+
+def _refusal(why: str) -> Refusal:
+    return Refusal("request", f"The grammar {why}.", param="grammar")

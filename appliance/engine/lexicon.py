@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.core.structure.letters import QUOTE, UNDONE, Half, Within, letter
+from appliance.core.structure.letters import BACKSLASH, NEED, QUOTE, UNDONE, Half, Within, letter
 
 Bools = NDArray[np.bool_]
 Places = NDArray[np.int32]
@@ -47,10 +47,12 @@ class Inside:
     """What the tokens of a node do from there on, if a string is open and between two characters.
 
     `content` stay inside. `closing` close it: `texts` is what they say before that, `tails` is what they say after, as
-    numbers of tails."""
+    numbers of tails. `neat` of either: those that escape only what cannot be written otherwise, as we do in keys."""
 
     content: Places
+    neat: Places
     closing: Places
+    neat_closing: Bools
     tails: Places
     texts: tuple[str, ...]
 
@@ -152,20 +154,26 @@ class Lexicon:
         plain = self._plain_from[low:high] <= depth
         content = (np.flatnonzero(plain) + low).tolist()
         closing, tails, texts = [], [], []
+        odd: list[int] = []
         for place in (np.flatnonzero(~plain) + low).tolist():
             found = read(self.pieces[place], depth)
             if found is None:
                 continue
             text, _, tail = found
+            if BACKSLASH in self.pieces[place][depth:] and read(self.pieces[place], depth, neat=True) is None:
+                odd.append(place)
             if tail is not None:
                 closing.append(place)
                 tails.append(self._tail(tail))
                 texts.append(text)
             else:
                 content.append(place)
+        stays = np.array(content, dtype=np.int32)
         return Inside(
-            content=np.array(content, dtype=np.int32),
+            content=stays,
+            neat=stays[~np.isin(stays, odd)] if odd else stays,
             closing=np.array(closing, dtype=np.int32),
+            neat_closing=~np.isin(closing, odd),
             tails=np.array(tails, dtype=np.int32),
             texts=tuple(texts),
         )
@@ -220,16 +228,16 @@ class Lexicon:
         return found
 
 
-def read(piece: bytes, at: int) -> tuple[str, Within, bytes | None] | None:
+def read(piece: bytes, at: int, *, neat: bool = False) -> tuple[str, Within, bytes | None] | None:
     """The characters from this byte on, inside a string, where they end, and what comes behind the quote that closes
-    it, if one does. None: they cannot stand there."""
+    it, if one does. None: they cannot stand there; or, `neat`, they are escaped and need not be."""
     letters: list[str] = []
     within: Within = None
     for place in range(at, len(piece)):
         byte = piece[place]
         if byte == QUOTE and within is None:
             return "".join(letters), None, piece[place + 1 :]
-        within, code = letter(within, byte)
+        within, code = (NEED, UNDONE) if neat and within is None and byte == BACKSLASH else letter(within, byte)
         if code >= 0:
             letters.append(chr(code))
         elif code != UNDONE:

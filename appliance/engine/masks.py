@@ -10,7 +10,7 @@ Rules:
    remembered by way, and ways that differ only in what no token can reach share theirs.
 4. Inside a string the vocabulary is not walked: `Lexicon` and `Content` know what its tokens do there.
 5. White space between values is the acceptor's to allow and ours to end: after `MOST_BLANK` bytes of it something else
-   has to come. A model that has lost its way would write line feeds until its answer is cut off.
+   has to come. A model that has lost its way would indent a line until its answer is cut off.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from appliance.core.structure.acceptor import (
     END,
     KEY,
     MOST_WAYS,
+    NONE,
     NUMBER,
     OBJECT,
     STRING,
@@ -35,13 +36,14 @@ from appliance.core.structure.acceptor import (
     likely,
     step,
 )
+from appliance.core.structure.letters import BACKSLASH, NEEDED
 from appliance.core.structure.pattern import Automaton, Words
 from appliance.core.structure.rules import Grammar, StringRule
 from appliance.engine.content import Answer, Content, Rows
-from appliance.engine.lexicon import Bools, Lexicon, Node, Places, Spelled
+from appliance.engine.lexicon import Bools, Lexicon, Node, Places, Spelled, read
 from appliance.engine.vocabulary import Ids
 
-MOST_BLANK = 96
+MOST_BLANK = 32
 ROOM = 24 << 20  # bytes of remembered masks
 SPACE = b" \t\r\n"
 MOST_TAILS = 4_000
@@ -49,14 +51,15 @@ STEPS = 12_000  # of one mask, each a microsecond or two
 NUMBER_STEP = 20  # where there are bounds to be reckoned with
 PATTERN_STEP = 4_000  # one automaton over the whole vocabulary
 HASTY_STEP = 300
-NONE: Places = np.array([], dtype=np.int32)
+NOBODY: Places = np.array([], dtype=np.int32)
 
 
 class Mask(NamedTuple):
-    """Tokens of a whole mask, which others share; and more of them, by their numbers."""
+    """Tokens of a whole mask, which others share, but for some; and more of them, by their numbers."""
 
     base: Bools | None
     more: Ids
+    less: Ids
 
 
 class Masks:
@@ -71,8 +74,13 @@ class Masks:
         self.content = Content(lexicon)
         self.spelled = self.content.spelled
         self.free = np.zeros(lexicon.size, dtype=np.bool_)  # what a string may contain that nothing bounds
-        self.free[lexicon.ids[lexicon.inside(lexicon.root).content]] = True
+        inside = lexicon.inside(lexicon.root)
+        self.free[lexicon.ids[inside.content]] = True
         self.free.setflags(write=False)
+        odd = np.setdiff1d(inside.content, inside.neat)
+        self.odd = lexicon.ids[odd]  # what escapes more than it has to
+        self.half = [place for place in inside.neat.tolist() if _half_escaped(lexicon.pieces[place])]
+        self.odd_or_half = lexicon.ids[np.union1d(odd, self.half).astype(np.int32)]
         self.none = np.zeros(lexicon.size, dtype=np.bool_)
         self.none.setflags(write=False)
         blank = np.flatnonzero(lexicon.blank)
@@ -81,10 +89,16 @@ class Masks:
     def allowed(self, state: State, *, blank: int = 0) -> Bools:
         """Which tokens may come, by their numbers. `blank`: so much white space stands here already."""
         masks = self._of(state.gist(self._lexicon.longest))
-        bases = {id(mask.base): mask.base for mask in masks if mask.base is not None}
+        bases = {(id(mask.base), id(mask.less)): mask for mask in masks if mask.base is not None}
         allowed = self.none.copy()
-        for base in bases.values():
-            np.logical_or(allowed, base, out=allowed)
+        for mask in bases.values():
+            assert mask.base is not None, "those without were left out"
+            if len(mask.less):
+                kept = allowed[mask.less]
+                np.logical_or(allowed, mask.base, out=allowed)
+                allowed[mask.less] = kept
+            else:
+                np.logical_or(allowed, mask.base, out=allowed)
         for mask in masks:
             allowed[mask.more] = True
         if not state.inside:
@@ -160,6 +174,12 @@ def _follows(state: State, way: Way, said: bytes, steps: int) -> tuple[bool, int
     return True, steps
 
 
+def _half_escaped(piece: bytes) -> bool:
+    """Does this token end inside of an escape, if a key is open before it?"""
+    found = read(piece, 0, neat=True) if BACKSLASH in piece else None
+    return found is not None and found[1] is not None and found[1].kind == NEEDED
+
+
 def _price(way: Way) -> int:
     return max(NUMBER_STEP * way[0][1].weight, 1) if way[0][0] == NUMBER else 1
 
@@ -177,12 +197,13 @@ class _Walk:
         self._found: list[Places] = []
         self._ids: list[Ids] = []
         self._base: Bools | None = None
+        self._less: Ids = NOBODY
 
     def mask(self, way: Way) -> Mask:
         self._follow(way)
         places = [*self._found, *(np.arange(low, high, dtype=np.int32) for low, high in self._ranges)]
         ids = [self._lexicon.ids[np.concatenate(places)], *self._ids] if places else self._ids
-        return Mask(self._base, np.concatenate(ids) if ids else NONE)
+        return Mask(self._base, np.concatenate(ids) if ids else NOBODY, self._less)
 
     def _follow(self, way: Way) -> None:
         """All the tokens, one byte more of them in each round."""
@@ -284,7 +305,11 @@ class _Walk:
         """A key that its letters decide: one of the schema's, or one that patterns allow."""
         frame, rest = way
         self._base, closing = self._by_pattern(frame[1].patterns, frame[7])
-        for place in self._masks.spelled.places[closing].tolist():
+        looked_at = self._masks.spelled.places[closing].tolist()
+        if self._state.is_ours:
+            self._less = self._masks.odd_or_half
+            looked_at += self._masks.half
+        for place in looked_at:
             follows, self.left = _follows(self._state, way, self._lexicon.pieces[place], self.left)
             if follows:
                 self._ranges.append((place, place + 1))
@@ -300,8 +325,11 @@ class _Walk:
         frame, rest = way
         _, rule, seen, others, _, _, _, _, text = frame
         inside = self._lexicon.inside(node)
-        self._content(node, inside.content)
-        around = ((OBJECT, rule, seen, others | {None}, AFTER), rest)
+        neat = self._state.is_ours
+        self._content(node, inside.neat if neat else inside.content)
+        if neat and node == self._lexicon.root:
+            self._less = self._masks.odd
+        around = ((OBJECT, rule, seen, others | {None}, AFTER, NONE), rest)
         follows = self._tails(((COLON, rule.other), around))[inside.tails]
         if None in others:
             follows[:] = False
@@ -315,7 +343,7 @@ class _Walk:
                     if said in named:
                         piece = self._lexicon.pieces[inside.closing[number]][depth:]
                         follows[number], self.left = _follows(self._state, way, piece, self.left)
-        self._found.append(inside.closing[follows])
+        self._found.append(inside.closing[follows & inside.neat_closing if neat else follows])
 
 
 class Guide:

@@ -6,13 +6,14 @@ Rules of this file:
 2. They are those of the tokens of the text: not of thoughts, of calls, nor of what stands around them, and not of white
    space that is not said. Of a token that said some letters the client had, only the others are told.
 3. A token goes out with its last letter. So if letters wait, because they may begin a stop string or because they are
-   half a character, their tokens wait with them; and when a stop string cuts them off, their tokens are not told either.
-   When an answer ends in half a character, the tokens of that half are told all the same.
+   half a character, their tokens wait with them; and when a stop string cuts them off, their tokens are not told
+   either. When an answer ends in half a character, the tokens of that half are told all the same.
 """
 
 from __future__ import annotations
 
 import codecs
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -28,15 +29,14 @@ LEAST = -9999.0
 
 def odds(logits: Logits, token: int, new: bytes, others: int, vocabulary: Vocabulary) -> Odds:
     """Those of `token`, whose letters `new` the client does not have yet."""
-    numbers = logits.astype(np.float64)
-    numbers -= numbers.max()
-    whole = float(np.log(np.exp(numbers).sum()))
-    top = np.argpartition(-numbers, others - 1)[:others] if others else np.array([], dtype=np.intp)
-    top = top[np.argsort(-numbers[top], kind="stable")]
+    highest = logits.max()
+    whole = float(highest) + math.log(float(np.exp(logits - highest).sum(dtype=np.float64)))
+    top = np.argpartition(logits, -others)[-others:] if others else np.array([], dtype=np.intp)
+    top = top[np.argsort(-logits[top], kind="stable")]
     return Odds(
         token=new,
-        logprob=max(float(numbers[token]) - whole, LEAST),
-        others=tuple((_named(int(one), vocabulary), max(float(numbers[one]) - whole, LEAST)) for one in top),
+        logprob=max(float(logits[token]) - whole, LEAST),
+        others=tuple((_named(int(one), vocabulary), max(float(logits[one]) - whole, LEAST)) for one in top),
     )
 
 

@@ -7,8 +7,8 @@ Rules:
 2. Only what can matter is shown to those samplers: with top-k that is the k best tokens, found with numpy, which is
    several times cheaper than handing over a whole vocabulary for every token.
 3. At temperature 0 the best token is taken and nothing is drawn.
-4. Under a rule a token is drawn freely first, which is cheap; if it may not come, another is drawn among those that may.
-   That gives each of them the same chance as if only they had been there.
+4. Under a rule a token is drawn freely first, which is cheap; if it may not come, another is drawn among those that
+   may. That gives each of them the same chance as if only they had been there.
 """
 
 from __future__ import annotations

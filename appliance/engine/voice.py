@@ -29,8 +29,8 @@ class Piece:
 
 
 class Voice:
-    """One answer's letters in, the pieces that may be sent out. `committed` is the text in front of it, and `ledger` has
-    the odds of its tokens, if they are asked for."""
+    """One answer's letters in, the pieces that may be sent out. `committed` is the text in front of it, and `ledger`
+    has the odds of its tokens, if they are asked for."""
 
     def __init__(self, stops: Sequence[str] = (), committed: str = "", ledger: Ledger | None = None) -> None:
         self.ledger = ledger

@@ -61,7 +61,15 @@ def test_a_request_is_told_with_everything_that_matters() -> None:
         "stop": ["END"],
         "trim": True,
         "sampling": {"temperature": 0.0, "seed": 3, "logit_bias": [[1, 2.0]]},
+        "logprobs": None,
     }
+
+
+def test_each_of_several_answers_has_a_seed_of_its_own_if_there_is_one() -> None:
+    request = asked(sampling=Sampling(seed=3), n=3, logprobs=2)
+    assert [job(request, choice)["sampling"] for choice in range(3)] == [{"seed": 3}, {"seed": 4}, {"seed": 5}]
+    assert job(request)["logprobs"] == 2
+    assert job(asked(n=3), 2)["sampling"] == {}
 
 
 def test_calls_and_their_results_are_told_apart_from_the_text_and_reasoning_is_left_out() -> None:

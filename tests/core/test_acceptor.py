@@ -23,6 +23,10 @@ TOOL = grammar(
 )
 
 
+def obj(*names):
+    return {"type": "object", "properties": {name: {} for name in names}}
+
+
 def read(text, made=TOOL):
     return start(made).feed(text if isinstance(text, bytes) else text.encode())
 
@@ -110,6 +114,118 @@ def test_what_we_write_ourselves_is_plain():
     assert read("3.", whole).ours().feed(b"0") is not None  # what was begun can be ended
     assert start(ANYTHING).ours().feed(b"0." + b"3" * 17) is not None
     assert start(ANYTHING).ours().feed(b"0." + b"3" * 18) is None
+
+
+def ours(made, committed, text):
+    state = start(grammar(made)).feed(committed.encode())
+    return state is not None and state.ours().feed(text.encode()) is not None
+
+
+NAMED = {"type": "object", "properties": {"city": {}, "unit": {}}, "required": ["city"]}
+BY_PATTERN = NAMED | {"patternProperties": {"^n": {}}}
+
+
+@pytest.mark.parametrize(
+    ("made", "committed", "may", "may_not"),
+    [
+        (NAMED, "", ['{"city":1}', '{"unit":1,"city":2}'], ['{"t', '{"city_', '{""', '{"unit":1,"t']),
+        (NAMED, '{"unit":1,"city":2', ["}"], [","]),
+        (NAMED, '{"ci', ['ty"'], ["v"]),
+        (NAMED, '{"c\\u00', ['69ty"'], ["70"]),
+        (NAMED, '{"', ["city"], ["x", '"']),
+        (NAMED | {"additionalProperties": True}, "", ['{"type"'], []),
+        (NAMED | {"additionalProperties": {"type": "null"}}, "", ['{"type":null'], ['{"type":1']),
+        (NAMED | {"additionalProperties": False}, "", ['{"unit"'], ['{"t']),
+        (NAMED | {"unevaluatedProperties": {}}, "", ['{"type"'], []),
+        ({"allOf": [NAMED, {"additionalProperties": {}}]}, "", ['{"type"'], []),
+        ({"allOf": [NAMED, {"type": "object"}]}, "", ['{"city"'], ['{"t']),
+        (BY_PATTERN, "", ['{"n1"', '{"city"'], ['{"t']),
+        (BY_PATTERN, '{"n', ["x"], []),
+        (NAMED | {"patternProperties": {"^n.*m$": {}}}, '{"n', ['m":1'], ['x"']),
+        (BY_PATTERN, '{"u', ["nit"], ["x"]),
+        (BY_PATTERN | {"additionalProperties": {}}, "", ['{"type"'], []),
+        ({"type": "object", "properties": {}}, "", ["{}"], ['{"']),
+        ({"type": "object"}, "", ['{"type"'], []),
+        ({"type": "object", "required": ["a"]}, "", ['{"type"'], []),
+        (NAMED | {"minProperties": 3}, "", ['{"type"'], []),
+        (NAMED | {"minProperties": 2}, '{"city":1', [',"unit"'], ["}", ',"t']),
+    ],
+)  # fmt: skip
+def test_we_write_the_keys_that_a_schema_names_or_asks_for(made, committed, may, may_not):
+    assert [text for text in may if not ours(made, committed, text)] == []
+    assert [text for text in may_not if ours(made, committed, text)] == []
+
+
+def test_a_key_of_somebody_elses_is_ended_and_the_next_is_one_of_the_schemas():
+    assert ours(NAMED, '{"ty', 'pe":1,"city":2}')
+    assert not ours(NAMED, '{"ty', 'pe":1,"x')
+    assert read('{"ty', grammar(NAMED)).feed(b'pe":1,"x":2,"city":3}').complete
+    assert ours(NAMED, '{"city":1,"unit":2,', '"more":3}')  # the comma stands there
+    assert not ours(NAMED, '{"city":1,"unit":2,', '"more":3,')
+
+
+@pytest.mark.parametrize(
+    ("made", "committed", "may", "may_not"),
+    [
+        (obj("city"), '{"', ['city"'], ["c\\u0069", "\\"]),
+        (obj('q"t', "b/c", "é", "a\n"), '{"', ['q\\"t"', 'b/c"', 'é"', 'a\\n"', "a\\u000A"], ["q\\u", "b\\", "\\"]),
+        (True, '{"', ["\\n", '\\"', "\\\\", "\\u001f", "\\t"], ["\\/", "\\u0041", "\\u002", "\\ud83d", "\\u007f"]),
+        (obj("city"), '{"c\\', ["u0069"], []),
+        (True, '{"c\\u00', ["69", "e9"], []),
+        (True, '{"c\\ud83d', ["\\ude00"], []),
+        (obj("city"), '{"city":"', ["\\u0041", "\\/"], []),
+    ],
+)  # fmt: skip
+def test_in_keys_we_escape_what_has_to_be(made, committed, may, may_not):
+    assert [text for text in may if not ours(made, committed, text)] == []
+    assert [text for text in may_not if ours(made, committed, text)] == []
+
+
+@pytest.mark.parametrize(
+    ("may", "may_not"),
+    [
+        ('{"a": 1, "b": [1, 2]}', '{"a" '),
+        ('{"a":1,"b":[1,2]}', '{"a":  '),
+        ('{\n  "a": 1,\n\t"b": [\n    1\n  ]\n}', '{"a":\n'),
+        ('{ "a": [ ] }', '{"a":\t'),
+        ('[{}, {\n}]', '{"a":1, "b":1 ,'),
+        ('[1 ]', "[1 ,"),
+        ('[1\n]', "[1\n,"),
+        ("[\"x\"\n]", '["x"  '),
+        ("[1,\n1]", "[1,  "),
+        ("[1, 1]", "[1, \n"),
+        ("\n\n{}", "\n\n\n"),
+        (" {}", "  "),
+        ("\n[]", "[\n\n"),
+        ("1", "1 "),
+        ("{}", "{} "),
+        ('{"a": 1}', "[\r"),
+        ('{"a": 1}', "[\t"),
+    ],
+)  # fmt: skip
+def test_our_white_space_is_that_of_everybody(may, may_not):
+    assert ours(True, "", may) and not ours(True, "", may_not)
+
+
+def test_behind_our_white_space_what_must_come_can_come():
+    assert not ours(NAMED, "", '{"unit": 1\n')
+    assert not ours({"type": "array", "minItems": 2}, "", "[1 ")
+    assert ours(NAMED, '{"unit" \n', ': 1, "city"') and not ours(NAMED, '{"unit" \n', " ")
+    assert ours(NAMED, '{"city": 1 ', ', "unit"')
+
+
+def test_a_document_is_ours_in_each_of_the_usual_layouts_or_in_none():
+    layouts = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": "\t"})
+    seen = {True: 0, False: 0}
+    for made, rules, _, documents in cases(4_000, 200):
+        for value in documents:
+            here = {
+                start(rules).ours().feed(json.dumps(value, ensure_ascii=False, **layout).encode()) is not None
+                for layout in layouts
+            }
+            assert len(here) == 1, (made, value)
+            seen[here.pop()] += 1
+    assert seen[True] > 2 * seen[False] > 20  # strange keys, and numbers of many digits
 
 
 def test_a_bounded_number_begun_oddly_can_still_be_ended():

@@ -295,12 +295,21 @@ def test_without_history_these_are_the_limits():
     assert (relay.deadline, relay.warning) == (600.0, float("inf"))
 
 
-def test_the_one_answer_of_the_box_is_the_end_of_a_request_for_two():
+def test_in_a_clouds_stead_the_box_gives_as_many_answers_as_were_asked_for():
     relay, _ = begin(CLAUDE, BOX, request=ask(n=2, needs=frozenset({"n"})))
     relay.fail(broke(), 1.0)
     relay.receive([A, ENDED], 2.0)
+    assert relay.deadline == 601.0
+    relay.receive([TextDelta(text="b", choice=1), Finish(reason="stop", choice=1)], 2.0)
     assert relay.deadline == 4.0
     assert told(relay.fail(broke(Fault.CRASHED), 3.0)) == [("tried", "local", None), ("done", None)]
+
+
+def test_half_of_several_answers_of_the_box_is_gone_on_with_by_nobody():
+    relay, _ = begin(BOX, request=ask(n=2, needs=frozenset({"n"})))
+    relay.receive([A, ENDED], 1.0)
+    assert told(relay.fail(broke(Fault.CRASHED), 3.0))[0] == ("tried", "local", Fault.CRASHED)
+    assert not relay.continuable
 
 
 def test_a_whole_answer_that_cannot_be_continued_is_started_again_after_a_crash():

@@ -133,22 +133,33 @@ def test_a_wish_for_a_cloud_where_there_is_none_says_so():
     ("model", "upstreams", "wish"), [("local", BOTH, "auto"), ("x", (), "auto"), ("x", (), "local")]
 )
 def test_the_box_refuses_what_it_was_itself_asked_for_and_cannot_do(model, upstreams, wish):
-    request = ask(model, "tools", "json", "n", "images")
+    request = ask(model, "tools", "json", "n", "logprobs", "audio", "images")
     assert refusal(request, upstreams, wish) == (
         Fault.REQUEST,
         400,
-        "The model on this box cannot do this yet: images, n; leave it out, or ask a cloud's model.",
+        "The model on this box cannot do this yet: audio, images; leave it out, or ask a cloud's model.",
     )
     with pytest.raises(BackendError) as caught:
         route(request, upstreams, wish)
-    assert caught.value.param == "messages"  # where the images are
+    assert caught.value.param == "modalities"  # where the wish for audio is
+
+
+def test_of_answers_to_one_request_the_box_writes_only_so_many():
+    many = replace(ask("local", "n"), n=9)
+    with pytest.raises(BackendError) as caught:
+        route(many)
+    assert (caught.value.param, str(caught.value)) == ("n", "n can be at most 8 on this box.")
+    assert route(replace(many, n=8)) == (BOX,)
+    box = route(replace(many, model="gpt-4"), [OPENAI])[-1]
+    assert box.lacks(many) == ("n",)
+    assert (for_the_box(many, stands_in=True, trim=False).n, for_the_box(ask(), stands_in=True, trim=False).n) == (8, 1)
 
 
 def test_as_a_fallback_the_box_takes_what_it_cannot_do_and_knows_what_it_lacks():
-    request = ask("gpt-4", "tools", "logprobs", "images")
+    request = ask("gpt-4", "tools", "audio", "images")
     box = route(request)[-1]
     assert box == BOX
-    assert box.lacks(request) == ("images", "logprobs")
+    assert box.lacks(request) == ("audio", "images")
     assert box.lacks(ask()) == ()
 
 

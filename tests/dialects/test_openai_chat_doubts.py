@@ -56,7 +56,15 @@ def test_a_number_of_style_that_we_cannot_use_is_doubted_and_lost(
             "logit_bias",
             'has a key that is not a token id; keys are ids such as "1234".',
         ),
-        ({"top_logprobs": -1}, "top_logprobs", "must be at least 0."),
+        ({"top_logprobs": -1}, "top_logprobs", "must be 0 to 20."),
+        ({"top_logprobs": 21}, "top_logprobs", "must be 0 to 20."),
+        ({"grammar": "root ::= x"}, "grammar", "is wrong in line 1: there is no rule 'x'."),
+        ({"grammar": ["x"]}, "grammar", "must be a grammar in GBNF, as text."),
+        (
+            {"grammar": 'root ::= "x"', "response_format": {"type": "json_object"}},
+            "grammar",
+            "cannot be kept to together with tools or response_format.",
+        ),
         (
             {"messages": [HI, {"role": "narrator", "content": "x"}]},
             "messages[1].role",

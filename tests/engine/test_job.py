@@ -163,7 +163,7 @@ def test_the_clients_beginning_is_letters_of_the_first_text() -> None:
         (None, None),
         ({"schema": None}, Format()),
         ({"schema": {"type": "object"}}, Format(schema={"type": "object"})),
-        ({"grammar": "root ::= \"x\""}, Format(grammar="root ::= \"x\"")),
+        ({"grammar": "root ::= [a]"}, Format(grammar="root ::= [a]")),
     ],
 )
 def test_an_answer_may_have_a_form(form: Any, kept: Format | None) -> None:

@@ -38,6 +38,7 @@ PIECES = [
     *(b"true", b"fal", b"null", b"12", b"123", b"-1", b"0.", b"e-0", b"2026-", b"-11-2", b":00Z"),
     *("é", "中文", "😀", "naïve", "grün", "x" * 30, "ab" * 14).__iter__(),
     *(b"\xf0\x9f", b"\x98\x80", b"\xe4\xb8", b"\xad\xe6", b"x\xc3", b"\xa9y", b'\xa9","a'),
+    *(b'"a\\/', b'{"\\u00', b'{"\\n', b'\\/":', b'"\\/":1', b'"\\"":', b'\\n":'),
     b"",
     b"<end>",
 ]
@@ -64,7 +65,8 @@ def states(first, count):
 
 
 def wrong(masks, state):
-    """The tokens that a mask allows and may not, or may and are not. Long ones may be lacking in bounded strings."""
+    """The tokens that a mask allows and may not, or may and are not. Long ones may be lacking in bounded strings, and
+    more white space than there may be at once."""
     allowed = masks.allowed(state)
     bounded = any(
         (frame[0] == STRING and not frame[1].free) or (frame[0] == KEY and frame[1].patterns) for frame, _ in state.ways
@@ -72,6 +74,7 @@ def wrong(masks, state):
     found = []
     for token, piece in enumerate(PIECES):
         follows = bool(piece) and token != END and state.feed(piece) is not None
+        follows = follows and (state.inside or len(piece) - len(piece.lstrip(b" \t\r\n")) <= MOST_BLANK)
         if allowed[token] != follows and not (follows and bounded and len(piece.decode(errors="ignore")) > SHORT):
             found.append(piece)
     return found
@@ -79,8 +82,16 @@ def wrong(masks, state):
 
 def test_a_mask_allows_the_tokens_that_may_follow_and_no_others():
     masks = Masks(LEXICON)
-    for made, committed, state, _ in states(0, 250):
-        assert wrong(masks, state.ours()) == [], (made, committed)
+    for made, committed, state, chance in states(0, 250):
+        assert wrong(masks, state) == [], (made, committed)
+        guide = Guide(masks, state)
+        for _ in range(3):
+            assert wrong(masks, guide.state) == [], (made, committed)
+            tokens = np.flatnonzero(guide.allowed())
+            if not len(tokens):
+                break
+            committed += PIECES[token := int(chance.choice(tokens))]
+            guide.take(PIECES[token])
 
 
 def test_short_of_steps_a_mask_allows_too_little_and_never_too_much():
@@ -90,7 +101,7 @@ def test_short_of_steps_a_mask_allows_too_little_and_never_too_much():
         if state.over:
             continue
         allowed = few.allowed(state)
-        assert allowed.any(), (made, committed)
+        assert allowed.any() or state.complete, (made, committed)
         assert [PIECES[token] for token in np.flatnonzero(allowed) if state.feed(PIECES[token]) is None] == []
         lacking += bool(wrong(few, state))
     assert lacking > 20
@@ -100,6 +111,22 @@ SPECIAL = {
     "key that was there": ({"type": "object"}, '{"a":1,"b":2,"'),
     "key that may be named": ({"type": "object", "properties": {"a": {"type": "null"}, "ab": {}}}, '{"'),
     "key that has begun": ({"type": "object", "properties": {"name": {"type": "null"}}}, '{"nam'),
+    "key that is not named": ({"type": "object", "properties": {"a": {}}}, '{"x'),
+    "key beside named ones": ({"type": "object", "properties": {"a": {}, "ab": {}}}, '{"a":1,"'),
+    "key behind a comma that is one too many": ({"type": "object", "properties": {"a": {}}}, '{"a":1,'),
+    "key with a quote": ({"type": "object", "properties": {'a"b': {}, "a\n": {}, "a/": {}}}, '{"a'),
+    "key in two ways": (
+        {
+            "type": "object",
+            "anyOf": [{}, {"patternProperties": {"^a[b-z]*$": {}}, "additionalProperties": False}],
+        },
+        '{"a',
+    ),
+    "key in an escape": ({"type": "object"}, '{"a\\u00'),
+    "key by a pattern with quotes": (
+        {"type": "object", "patternProperties": {'^[a"]+$': {}, "^x/[\n-\r]$": {}}, "additionalProperties": False},
+        '{"',
+    ),
     "key by pattern": ({"type": "object", "patternProperties": {"^n": {}}, "additionalProperties": False}, '{"'),
     "empty key": ({"type": "object"}, '{"":1,"'),
     "short text": ({"type": "string", "maxLength": 5}, '"abc'),
@@ -122,6 +149,51 @@ SPECIAL = {
     "over": ({"type": "null"}, "null"),
     "bounded": ({"type": "integer", "minimum": 100, "maximum": 130}, "1"),
 }
+
+
+@pytest.mark.parametrize(
+    ("made", "written"),
+    [
+        ({"type": "object"}, '{"a\\'),
+        ({"type": "object"}, '{"a\\u'),
+        ({"type": "object"}, '{"a\\u00'),
+        ({"type": "object", "properties": {'a"b': {}}}, '{"a\\'),
+        ({"type": "object", "patternProperties": {'^a["\\\\x]b?$': {}}, "additionalProperties": False}, '{"a\\'),
+        ({"type": "object", "patternProperties": {"^a[\u001f-x]b?$": {}}, "additionalProperties": False}, '{"a\\u00'),
+        ({"type": "object"}, '{"a": 1, '),
+        ({"type": "object"}, "{\n "),
+        ({"type": "object"}, '{"a": 1\n'),
+        ({"type": "array", "minItems": 2}, "[1"),
+        ({"type": "array"}, "[1 "),
+        ({}, "\n"),
+        ({}, "12"),
+    ],
+)
+def test_a_mask_is_exact_where_we_have_written_something(made, written):
+    state = start(grammar(made)).ours().feed(written.encode())
+    assert state is not None and wrong(Masks(LEXICON), state) == []
+
+
+def test_what_models_like_to_write_is_there():
+    made = {"type": "object", "properties": {"city": {}, "days": {}, "a": {}}}
+    masks, begun = Masks(LEXICON), start(grammar(made)).ours()
+    for written, likes in {
+        '{"city': [b'": "', b'": [', b'": {"a": 1', b'":{"', b'"'],
+        '{"city":': [b' "', b'"', b"12", b" "],
+        '{"city": "x': [b'","', b'", "', b'"}', b'",\n  "', b'"', b'\\"'],
+        '{"city": ["x"': [b"]", b'"] ', b"\n  "][:1],
+        '{"city": {"b": [1': [b"]", b"12"],
+    }.items():
+        allowed = masks.allowed(begun.feed(written.encode()))
+        assert [piece for piece in likes if not allowed[PIECES.index(piece)]] == [], written
+
+
+def test_of_keys_that_nobody_asked_for_we_write_none():
+    masks, keys = Masks(LEXICON), set()
+    rules = grammar({"type": "object", "properties": {"a": {"type": "null"}, "name": {"type": "null"}}})
+    for number in range(30):
+        keys |= json.loads(drawn(masks, start(rules), random.Random(number))).keys()
+    assert keys == {"a", "name"}
 
 
 @pytest.mark.parametrize("name", SPECIAL)
@@ -203,8 +275,8 @@ def test_no_mask_of_a_bomb_takes_long(name):
 
 def test_white_space_comes_to_an_end():
     guide = Guide(Masks(LEXICON), start(grammar({"type": "object"})))
-    guide.take(b"{")
-    count = 0
+    guide.take(b"{\n")
+    count = 1
     while guide.allowed()[PIECES.index(b" ")]:
         guide.take(b" ")
         count += 1

@@ -1,4 +1,5 @@
-"""An agent's errand in three rounds of tools, the clouds and the box that know it, and the official clients that run it.
+"""An agent's errand in three rounds of tools, the clouds and the box that know it, and the official clients that run
+it.
 
 The errand is known beforehand: what the cloud says in each round, and what its tools answer. So whoever dies wherever,
 what the application gets must be what an undisturbed cloud would have said, letter by letter.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import anthropic
@@ -41,20 +43,20 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class look(Strict):  # noqa: N801 - a tool is called by its class's name
+class look(Strict):
     """Looks at a place."""
 
     at: str
     metres: list[float]
 
 
-class wait(Strict):  # noqa: N801
+class wait(Strict):
     """Waits."""
 
     seconds: int
 
 
-class note(Strict):  # noqa: N801
+class note(Strict):
     """Writes into the book."""
 
     kind: Literal["wind", "ship"]
@@ -135,8 +137,8 @@ class Cut:
     pieces: int | None
 
 
-def pieces(api: str, said: Round) -> list[str]:
-    """Where a cloud of this wire can die in this round, in words, by the number of pieces it has said."""
+def pieces(said: Round) -> list[str]:
+    """Where a cloud can die in this round, in words, by the number of pieces it has said."""
     script = Script(text=said.text, calls=said.calls)
     places = ["before the first token", *("in the text" for _ in script.pieces)]
     for call in said.calls:
@@ -145,11 +147,11 @@ def pieces(api: str, said: Round) -> list[str]:
     return places
 
 
-def cuts(api: str, errand: Sequence[Round], *, every: bool = False) -> list[Cut]:
+def cuts(errand: Sequence[Round], *, every: bool = False) -> list[Cut]:
     """Each place of each round: one of a run of like ones, or every single one."""
     found = [Cut(round, None) for round in range(len(errand))]
     for round, said in enumerate(errand):
-        places = pieces(api, said)
+        places = pieces(said)
         for at, place in enumerate(places):
             # The last of a run is the one before another begins; there are at least two pieces in each text.
             if every or at + 1 == len(places) or places[at + 1] != place:
@@ -171,7 +173,7 @@ def dying(errand: Sequence[Round], cut: Cut | None) -> Act:
             await exchange.reset()
         elif not exchange.asked.streams:
             body = exchange.whole()
-            await exchange.half(200, body, cut.pieces * len(body) // len(pieces(exchange.voice.api, said)))
+            await exchange.half(200, body, cut.pieces * len(body) // len(pieces(said)))
             await exchange.reset()
         else:
             await exchange.open()
@@ -289,16 +291,8 @@ def openai_create_streamed(url: str, desk: Desk) -> str:
     return _looping(url, desk, answer)
 
 
-def openai_stream(url: str, desk: Desk) -> Report:
-    """The helper for streams, with models of pydantic for the tools and for the end."""
-    return _parsing(url, desk, streamed=True)
-
-
-def openai_parse(url: str, desk: Desk) -> Report:
-    return _parsing(url, desk, streamed=False)
-
-
 def _parsing(url: str, desk: Desk, *, streamed: bool) -> Report:
+    """The helpers, with models of pydantic for the tools and for the end."""
     messages: list[Any] = [{"role": "user", "content": QUESTION}]
     asked: dict[str, Any] = {"model": MODEL["openai"], "tools": OPENAI_TOOLS, "response_format": Report}
     with _openai(url) as sdk:
@@ -319,14 +313,6 @@ def _parsing(url: str, desk: Desk, *, streamed: bool) -> Report:
                 assert isinstance(parsed, Strict)
                 result = desk.do(call.function.name, parsed.model_dump())
                 messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
-
-
-def anthropic_create(url: str, desk: Desk) -> str:
-    return _messages(url, desk, streamed=False)
-
-
-def anthropic_stream(url: str, desk: Desk) -> str:
-    return _messages(url, desk, streamed=True)
 
 
 def _messages(url: str, desk: Desk, *, streamed: bool) -> str:
@@ -368,40 +354,34 @@ def runnable(desk: Desk) -> list[Any]:
     return [looking, waiting, noting]
 
 
-def anthropic_runner(url: str, desk: Desk, **more: Any) -> str:
-    """The runner of tools, over the whole history in each turn."""
+def anthropic_runner(url: str, desk: Desk, *, threaded: bool = False, **more: Any) -> str:
+    """The runner of tools: over the whole history in each turn or, as it does by itself, over a conversation that the
+    cloud keeps."""
     with _anthropic(url) as sdk:
         runner = sdk.beta.messages.tool_runner(
             model=MODEL["anthropic"],
             max_tokens=256,
             tools=runnable(desk),
             messages=[{"role": "user", "content": QUESTION}],
-            **({"thread": False} | more),
+            **({} if threaded else {"thread": False}),
+            **more,
         )
         last = runner.until_done()
     assert last.stop_reason == "end_turn"
     return "".join(block.text for block in last.content if block.type == "text")
 
 
-def anthropic_runner_streamed(url: str, desk: Desk) -> str:
-    return anthropic_runner(url, desk, stream=True)
-
-
-def anthropic_runner_eager(url: str, desk: Desk) -> str:
-    """The runner that does not wait for the end of an answer: it calls a tool as soon as its block has ended."""
-    return anthropic_runner(url, desk, stream=True, run_tools_eagerly=True)
-
-
 CLIENTS: dict[str, Client] = {
     "openai create, whole": openai_create,
     "openai create, streamed": openai_create_streamed,
-    "openai stream, parsed": openai_stream,
-    "openai parse": openai_parse,
-    "anthropic create, whole": anthropic_create,
-    "anthropic stream": anthropic_stream,
+    "openai stream, parsed": partial(_parsing, streamed=True),
+    "openai parse": partial(_parsing, streamed=False),
+    "anthropic create, whole": partial(_messages, streamed=False),
+    "anthropic stream": partial(_messages, streamed=True),
     "anthropic runner, whole": anthropic_runner,
-    "anthropic runner, streamed": anthropic_runner_streamed,
-    "anthropic runner, eager": anthropic_runner_eager,
+    "anthropic runner, streamed": partial(anthropic_runner, stream=True),
+    # It does not wait for the end of an answer, and calls a tool as soon as its block has ended.
+    "anthropic runner, eager": partial(anthropic_runner, stream=True, run_tools_eagerly=True),
 }
 PARSED = ("openai stream, parsed", "openai parse")
 """Those that want a document at the end."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +17,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field
 
-from appliance.config import LocalConfig
-from appliance.core.frames import Frame
+from appliance.config import LocalConfig, TimeoutConfig
 from appliance.drills.cloud import Act, Call, Exchange, Script
 from tests.fakes import Stage, real_stage
 
@@ -27,9 +26,11 @@ pytestmark = pytest.mark.live
 DIALECTS = ("openai", "anthropic")
 QUESTION: list[Any] = [{"role": "user", "content": "The ship waits. Call a tool."}]
 LONG = 400
+TIMEOUTS = TimeoutConfig(connect=2.0, first_content=120.0, stall=120.0, total=120.0)
+"""Other programs use the processor too."""
 
 
-class move(BaseModel):  # noqa: N801 - a tool is called by its class's name
+class move(BaseModel):
     """Moves the ship."""
 
     model_config = ConfigDict(extra="forbid")
@@ -37,7 +38,7 @@ class move(BaseModel):  # noqa: N801 - a tool is called by its class's name
     miles: int = Field(ge=0, le=99)
 
 
-class note(BaseModel):  # noqa: N801
+class note(BaseModel):
     """Writes into the book."""
 
     model_config = ConfigDict(extra="forbid")
@@ -48,7 +49,7 @@ class note(BaseModel):  # noqa: N801
 
 class Report(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    town: str = Field(max_length=16)
+    town: Literal["Brest", "Lorient", "caf\u00e9 \U0001f30a"]
     warm: bool
 
 
@@ -75,34 +76,41 @@ CHOICES: dict[str, dict[str, Any]] = {
     },
 }
 Said = tuple[str, str, list[tuple[str, Any]]]
-"""The reason of the end in OpenAI's words, the text, and the calls with what they were given: `None` if it is not JSON."""
+"""The reason of the end in OpenAI's words, the text, and of each call what it was given, `None` if it is no JSON."""
 
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory, starter_gguf: Path) -> Iterator[Stage]:
     local = LocalConfig(model=str(starter_gguf), context=1536, slots=2, standby="cold")
-    with real_stage(tmp_path_factory.mktemp("stage"), starter_gguf, local=local) as running:
+    with real_stage(tmp_path_factory.mktemp("stage"), starter_gguf, local=local, timeouts=TIMEOUTS) as running:
         yield running
 
 
 def by_openai(box: Stage, model: str = "local", messages: Sequence[Any] = QUESTION, **asked: Any) -> Said:
     asked = {"max_tokens": LONG, "temperature": 0.0} | asked
+    text, reason, calls = "", "", dict[int, list[str]]()
     with openai.OpenAI(api_key="x", base_url=f"{box.url}/v1", max_retries=0) as sdk:
-        with sdk.chat.completions.stream(model=model, messages=messages, **asked) as stream:
-            (choice,) = stream.get_final_completion().choices
-    calls = [call.function for call in choice.message.tool_calls or ()]
-    return choice.finish_reason, choice.message.content or "", [(call.name, _read(call.arguments)) for call in calls]
+        for chunk in sdk.chat.completions.create(model=model, messages=list(messages), stream=True, **asked):
+            for choice in chunk.choices:
+                text, reason = text + (choice.delta.content or ""), choice.finish_reason or reason
+                for part in choice.delta.tool_calls or ():
+                    assert part.function is not None
+                    written = calls.setdefault(part.index, [part.function.name or "", ""])
+                    written[1] += part.function.arguments or ""
+    return reason, text, [(name, _read(arguments)) for name, arguments in calls.values()]
 
 
 def by_anthropic(box: Stage, model: str = "local", messages: Sequence[Any] = QUESTION, **asked: Any) -> Said:
     asked = {"max_tokens": LONG, "extra_body": {"temperature": 0.0}} | asked
     written: dict[int, str] = {}
-    with anthropic.Anthropic(api_key="x", base_url=box.url, max_retries=0) as sdk:
-        with sdk.messages.stream(model=model, messages=messages, **asked) as stream:
-            for event in stream:
-                if event.type == "content_block_delta" and event.delta.type == "input_json_delta":
-                    written[event.index] = written.get(event.index, "") + event.delta.partial_json
-            message = stream.get_final_message()
+    with (
+        anthropic.Anthropic(api_key="x", base_url=box.url, max_retries=0) as sdk,
+        sdk.messages.stream(model=model, messages=messages, **asked) as stream,
+    ):
+        for event in stream:
+            if event.type == "content_block_delta" and event.delta.type == "input_json_delta":
+                written[event.index] = written.get(event.index, "") + event.delta.partial_json
+        message = stream.get_final_message()
     ends = {"end_turn": "stop", "tool_use": "tool_calls", "max_tokens": "length"}
     text = "".join(block.text for block in message.content if block.type == "text")
     calls = [(at, block) for at, block in enumerate(message.content) if block.type == "tool_use"]
@@ -223,7 +231,7 @@ def test_the_runner_of_anthropic_calls_what_the_box_wants(box: Stage, stream: bo
 
 def test_json_mode_gives_an_object(box: Stage) -> None:
     box.play()
-    reason, text, _ = by_openai(box, extra_body={"response_format": {"type": "json_object"}})
+    reason, text, _ = by_openai(box, response_format={"type": "json_object"}, max_tokens=128)
     assert text.lstrip().startswith("{")
     if reason != "length":
         assert isinstance(json.loads(text), dict)
@@ -255,10 +263,17 @@ def test_anthropics_client_gets_the_document_it_asked_for(box: Stage, streamed: 
     assert (message.stop_reason, isinstance(message.parsed_output, Report)) == ("end_turn", True)
 
 
+def test_where_a_call_has_to_come_and_a_document_at_the_end_a_call_comes(box: Stage) -> None:
+    box.play()
+    schema = {"name": "report", "strict": True, "schema": Report.model_json_schema()}
+    wish = {"response_format": {"type": "json_schema", "json_schema": schema}}
+    are_calls(by_openai(box, **asked("openai", "any", single=True), **wish), most=1)
+
+
 # ------------------------------------------------------------------------------------------------------------ takeovers
 
 BEGUN = r'{ "te\u0078t" :"caf\u00e9 \ud83c\udf0a \"\n", "kind": null,"metres":[-12.5e1, 0.25' + "\n"
-DOCUMENT = r'{ "warm" : true, "t\u006fwn":"caf\u00e9 \ud83c\udf0a \"\n'
+DOCUMENT = r'{ "warm" : true, "t\u006fwn":"caf\u00e9 \ud83c\udf0a'
 
 
 def places(written: str) -> dict[str, str]:
@@ -284,10 +299,14 @@ def places(written: str) -> dict[str, str]:
         "in a number": "0.2",
         "behind a blank in an array": "0.25\n",
     }
-    ends = {
-        place: written.index(mark) + len(mark) for place, mark in marks.items() if mark in written
-    }
+    ends = {place: written.index(mark) + len(mark) for place, mark in marks.items() if mark in written}
     return {place: written[:end] for place, end in ends.items()}
+
+
+def rotated(written: str) -> list[tuple[str, str, str]]:
+    """Each place once, with one pair of dialects after the other."""
+    pairs = cycle(product(DIALECTS, DIALECTS))
+    return [(place, *next(pairs)) for place in places(written)]
 
 
 def dying(script: Script) -> Act:
@@ -305,9 +324,8 @@ def dying(script: Script) -> Act:
     return act
 
 
-@pytest.mark.parametrize(("client", "cloud"), list(product(DIALECTS, DIALECTS)))
-@pytest.mark.parametrize("place", places(BEGUN))
-def test_a_call_that_a_cloud_began_is_finished(box: Stage, client: str, cloud: str, place: str) -> None:
+@pytest.mark.parametrize(("place", "client", "cloud"), rotated(BEGUN))
+def test_a_call_that_a_cloud_began_is_finished(box: Stage, place: str, client: str, cloud: str) -> None:
     half = places(BEGUN)[place]
     whole = Call(name="note", arguments="{}")
     box.play(dying(Script(text="I write.", calls=(replace(whole, arguments=half),))), api=cloud)
@@ -332,21 +350,27 @@ def test_between_two_calls_the_box_goes_on(box: Stage, client: str, cloud: str) 
         assert said[2][1][0] == "move"
 
 
-@pytest.mark.parametrize(("client", "cloud"), list(product(DIALECTS, DIALECTS)))
-@pytest.mark.parametrize("place", places(DOCUMENT))
-def test_a_document_that_a_cloud_began_is_finished(box: Stage, client: str, cloud: str, place: str) -> None:
+@pytest.mark.parametrize(("place", "client", "cloud"), rotated(DOCUMENT))
+def test_a_document_that_a_cloud_began_is_finished(box: Stage, place: str, client: str, cloud: str) -> None:
     half = places(DOCUMENT)[place]
     box.play(dying(Script(text=half or " ")), api=cloud)
-    wish = {"response_format": Report} if client == "openai" else {"output_format": Report}
+    schema = {
+        "type": "json_schema",
+        "json_schema": {"name": "report", "strict": True, "schema": Report.model_json_schema()},
+    }
+    wish = {"response_format": schema} if client == "openai" else {"output_format": Report}
     reason, text, _ = CLIENTS[client](box, model="model-x", **wish)
     assert (reason, text[: len(half)]) == ("stop", half)
     assert Report.model_validate_json(text)
 
 
-# ------------------------------------------------------------------------------------------------- what is read but once
+# ------------------------------------------------------------------------------------------------ what is read but once
 
 BIG = [
-    {"type": "function", "function": {"name": f"tool_{at}", "description": "Looks at it. " * 12, "parameters": SCHEMAS["note"]}}
+    {
+        "type": "function",
+        "function": {"name": f"tool_{at}", "description": "Looks at it. " * 12, "parameters": SCHEMAS["note"]},
+    }
     for at in range(3)
 ]
 
@@ -383,3 +407,32 @@ def test_an_agents_tools_are_read_once(box: Stage) -> None:
     _, other, shared = read(box, [{"role": "user", "content": "And what about the sea?"}])
     print(f"another conversation: {shared} of {other} tokens were there")
     assert shared >= other - 24
+
+
+@pytest.mark.xfail(reason="backends/following.py tells the engine of the messages only, not of the tools", strict=True)
+def test_an_agents_tools_are_read_while_the_cloud_answers(tmp_path: Path, starter_gguf: Path) -> None:
+    """Standing by, the box reads them beside the cloud; taking over inside a call it has nothing to read."""
+    script = Script(text="Hm. ", calls=(Call(name="tool_1", arguments='{"kind":"wi'),))
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.open()
+        story = exchange.voice.story(script, exchange.id, usage=False)
+        for said in story[: max(at for at, said in enumerate(story) if said.piece) + 1]:
+            await exchange.put(said.data)
+            while said.text and not (await running.appliance.engine.stats())["standby_ready"]:
+                await exchange.pause(0.05)
+        await exchange.reset()
+
+    local = LocalConfig(model=str(starter_gguf), context=1536, slots=1, standby="hot")
+    with real_stage(tmp_path, starter_gguf, local=local, timeouts=TIMEOUTS) as running:
+        running.play(act)
+        with openai.OpenAI(api_key="x", base_url=f"{running.url}/v1", max_retries=0) as sdk:
+            options: Any = {"include_usage": True}
+            chunks = sdk.chat.completions.create(
+                model="gpt-x", messages=QUESTION, tools=BIG, stream=True, max_tokens=32, stream_options=options
+            )
+            (usage,) = [chunk.usage for chunk in chunks if chunk.usage]
+    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
+    print(f"at the takeover: {cached} of {usage.prompt_tokens} tokens were there")
+    assert usage.prompt_tokens > 700
+    assert cached == usage.prompt_tokens

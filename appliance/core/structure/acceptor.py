@@ -8,7 +8,10 @@ Rules:
 1. Several ways of reading go on side by side (`anyOf`), at most `MOST_WAYS`. Each is a stack of frames, innermost
    first; each could be ended, whatever was read. So no state is a dead end.
 2. A key stands once in its object, however it is spelled.
-3. `ours()` is the same state where we go on: numbers are then written plainly (see `appliance.core.structure.numeral`).
+3. `ours()` is the same state where we go on, and we write more narrowly than we read, lest a weak model lose itself:
+   numbers plainly (see `numeral`); of keys only those that the schema names or asks for (`ObjectRule.plain`), without
+   an escape that need not be; white space only as in `{"a": 1, "b": 2}`, or a line for each member. Where somebody
+   else left no such way to go on, what may be read may be written.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from appliance.core.structure.letters import QUOTE, UNDONE, letter, possible
+from appliance.core.structure.letters import BACKSLASH, NEED, QUOTE, UNDONE, Half, letter, possible
 from appliance.core.structure.numeral import begin, more, whole
 from appliance.core.structure.pattern import Words
 from appliance.core.structure.rules import Grammar, ObjectRule
@@ -29,6 +32,9 @@ MOST_DEEP = 500  # clients' own parsers end soon after
 VALUE, WORD, STRING, NUMBER, ARRAY, OBJECT, KEY, COLON, OVER = range(9)
 FIRST, NEXT, AFTER = range(3)
 """Where an array or object is: opened, behind a comma, behind a value."""
+
+NONE, DONE, LINE = range(3)
+"""White space that we have written here: none, all there may be, the beginning of a line."""
 
 SPACE = b" \t\r\n"
 ENDING = b" \t\r\n,]}"
@@ -114,7 +120,7 @@ class State:
 
     def ours(self) -> State:
         """The same place, from which we go on."""
-        return State(self.grammar, self.ways, True)
+        return self if self.is_ours else State(self.grammar, tuple(dict.fromkeys(map(_ours, self.ways))), True)
 
     @property
     def complete(self) -> bool:
@@ -143,7 +149,7 @@ class State:
 
 def start(grammar: Grammar) -> State:
     """The state before the first byte."""
-    return State(grammar, (((VALUE, grammar.root), None),), False)
+    return State(grammar, (((VALUE, grammar.root, NONE), None),), False)
 
 
 # ------------------------------------------------------------------------------------------------------ one byte
@@ -156,7 +162,7 @@ def step(way: Way, byte: int, nodes: Any, ours: bool, out: list[Way]) -> None:
         case 2:  # STRING
             _string(frame, rest, byte, out)
         case 6:  # KEY
-            _key(frame, rest, byte, out)
+            _key(frame, rest, byte, ours, out)
         case 3:  # NUMBER
             _, rule, digits = frame
             if byte in ENDING:
@@ -169,15 +175,18 @@ def step(way: Way, byte: int, nodes: Any, ours: bool, out: list[Way]) -> None:
             if byte == word[0]:
                 out.append(((WORD, word[1:]), rest) if len(word) > 1 else rest or END)
         case _ if byte in SPACE:
-            out.append(way)
+            if not ours:
+                out.append(way)
+            elif (blank := _blank(frame, rest, byte)) is not None:
+                out.append(((*frame[:-1], blank), rest))
         case 0:  # VALUE
             _begin(frame[1], rest, byte, nodes, ours, out)
         case 4:  # ARRAY
             _array(frame, rest, byte, nodes, ours, out)
         case 5:  # OBJECT
-            _object(frame, rest, byte, out)
+            _object(frame, rest, byte, ours, out)
         case 7 if byte == 0x3A:  # COLON
-            out.append(((VALUE, frame[1]), rest))
+            out.append(((VALUE, frame[1], NONE), rest))
 
 
 def likely(way: Way) -> bytes | None:
@@ -205,15 +214,40 @@ def _begin(node: int, rest: Way | None, byte: int, nodes: Any, ours: bool, out: 
                     out.append(((STRING, shape.string, None, texts.start if texts else 0, 0), rest))
             case 0x7B:  # {
                 if shape.object:
-                    out.append(((OBJECT, shape.object, 0, NO_KEYS, FIRST), rest))
+                    out.append(((OBJECT, shape.object, 0, NO_KEYS, FIRST, NONE), rest))
             case 0x5B:  # [
                 if shape.array:
-                    out.append(((ARRAY, shape.array, 0, FIRST), rest))
+                    out.append(((ARRAY, shape.array, 0, FIRST, NONE), rest))
             case 0x74 | 0x66 | 0x6E:  # t, f, n
                 out += [((WORD, word[1:]), rest) for word in shape.words if word[0] == byte]
             case _:
                 if shape.number and (digits := begin(shape.number, byte, ours=ours)):
                     out.append(((NUMBER, shape.number, digits), rest))
+
+
+def _blank(frame: Frame, rest: Way | None, byte: int) -> int | None:
+    """Our white space with this byte behind it: one space, or a line feed and what indents the line. Behind a colon it
+    is the space only; in front of the document, two line feeds. Behind a value, only what closes it all may follow."""
+    kind, blank = frame[0], frame[-1]
+    if kind == VALUE:
+        if byte == 0x0A and rest is None and blank != DONE:
+            return LINE if blank == NONE else DONE
+        return DONE if byte == 0x20 and blank == NONE else None
+    if kind in (ARRAY, OBJECT):
+        if blank == LINE:
+            return LINE if byte in b" \t" else None
+        if blank == NONE and byte in b" \n" and (frame[-2] != AFTER or _closes(frame)):
+            return LINE if byte == 0x0A else DONE
+    return None
+
+
+def _closes(frame: Frame) -> bool:
+    """May this array or object, behind a value or just opened, be closed?"""
+    rule = frame[1]
+    if frame[0] == ARRAY:
+        return bool(frame[2] >= rule.least)
+    _, _, seen, others, _, _ = frame
+    return not rule.required & ~seen and bool(seen.bit_count() + len(others) >= rule.least)
 
 
 def _deep(rest: Way | None) -> int:
@@ -249,27 +283,29 @@ def _string(frame: Frame, rest: Way | None, byte: int, out: list[Way]) -> None:
 
 
 def _array(frame: Frame, rest: Way | None, byte: int, nodes: Any, ours: bool, out: list[Way]) -> None:
-    _, rule, count, at = frame
+    _, rule, count, at, blank = frame
     if byte == 0x5D:  # ]
-        if at != NEXT and count >= rule.least:
+        if at != NEXT and _closes(frame):
             out.append(rest or END)
     elif at == AFTER:
-        if byte == 0x2C and rule.item(count) >= 0:  # ,
-            out.append(((ARRAY, rule, count, NEXT), rest))
+        if byte == 0x2C and not blank and rule.item(count) >= 0:  # ,
+            out.append(((ARRAY, rule, count, NEXT, NONE), rest))
     elif (node := rule.item(count)) >= 0:
-        following = (ARRAY, rule, min(count + 1, rule.cap), AFTER)
+        following = (ARRAY, rule, min(count + 1, rule.cap), AFTER, NONE)
         _begin(node, (following, rest), byte, nodes, ours, out)
 
 
-def _object(frame: Frame, rest: Way | None, byte: int, out: list[Way]) -> None:
-    _, rule, seen, others, at = frame
+def _object(frame: Frame, rest: Way | None, byte: int, ours: bool, out: list[Way]) -> None:
+    _, rule, seen, others, at, blank = frame
     if byte == 0x7D:  # }
-        if at != NEXT and not rule.required & ~seen and seen.bit_count() + len(others) >= rule.least:
+        if at != NEXT and _closes(frame):
             out.append(rest or END)
     elif byte == 0x2C:
-        if at == AFTER and any(openings(rule, seen, others)):
-            out.append(((OBJECT, rule, seen, others, NEXT), rest))
+        if at == AFTER and not blank and any(openings(rule.plain if ours else rule, seen, others)):
+            out.append(((OBJECT, rule, seen, others, NEXT, NONE), rest))
     elif byte == QUOTE and at != AFTER:
+        if ours and (at != NEXT or any(openings(rule.plain, seen, others))):
+            rule = rule.plain  # it is not where somebody else has written a comma behind the last of the keys
         wanted, more_keys = openings(rule, seen, others)
         if wanted or more_keys:
             place = rule.keys.start
@@ -287,28 +323,24 @@ def openings(rule: ObjectRule, seen: int, others: frozenset[str | None]) -> tupl
     return wanted, more_keys
 
 
-def _key(frame: Frame, rest: Way | None, byte: int, out: list[Way]) -> None:
+def _key(frame: Frame, rest: Way | None, byte: int, ours: bool, out: list[Way]) -> None:
     _, rule, seen, others, wanted, within, place, pattern, text = frame
     keys, patterns = rule.keys, rule.patterns
     if byte == QUOTE and within is None:
         named = keys.label(place) if place >= 0 else 0
         if named:
             if wanted >> named - 1 & 1:
-                around = (OBJECT, rule, seen | 1 << named - 1, others, AFTER)
+                around = (OBJECT, rule, seen | 1 << named - 1, others, AFTER, NONE)
                 out.append(((COLON, rule.nodes[named - 1]), (around, rest)))
         elif pattern >= 0 and text not in others and (text is None or None not in others):
             node = rule.others(patterns.label(pattern) if patterns else 0)
             if node >= 0:
-                out.append(((COLON, node), ((OBJECT, rule, seen, others | {text}, AFTER), rest)))
+                out.append(((COLON, node), ((OBJECT, rule, seen, others | {text}, AFTER, NONE), rest)))
         return
-    within, code = letter(within, byte)
+    within, code = (NEED, UNDONE) if ours and within is None and byte == BACKSLASH else letter(within, byte)
     if code == UNDONE:
         assert within is not None, "what is not done is within a character"
-        ranges = possible(within)
-        if not (
-            (pattern >= 0 and (not patterns or any(patterns.some(pattern, low, high) for low, high in ranges)))
-            or (place >= 0 and any(keys.among(place, low, high, wanted) for low, high in ranges))
-        ):
+        if not _may_be_key(rule, wanted, within, place, pattern):
             return
     elif code < 0:
         return
@@ -323,6 +355,30 @@ def _key(frame: Frame, rest: Way | None, byte: int, out: list[Way]) -> None:
             if place < 0 or not keys.leads(place, wanted):
                 return
     out.append(((KEY, rule, seen, others, wanted, within, place, pattern, text), rest))
+
+
+def _may_be_key(rule: ObjectRule, wanted: int, within: Half, place: int, pattern: int) -> bool:
+    """Can what was begun inside of a character still become a key?"""
+    keys, patterns, ranges = rule.keys, rule.patterns, possible(within)
+    if pattern >= 0 and (not patterns or any(patterns.some(pattern, low, high) for low, high in ranges)):
+        return True
+    return place >= 0 and any(keys.among(place, low, high, wanted) for low, high in ranges)
+
+
+def _ours(way: Way) -> Way:
+    """This way where we go on: half a key of somebody else's becomes one that we would write, if it can."""
+    frame, rest = way
+    if frame[0] != KEY or frame[7] < 0 or frame[1].plain is frame[1]:
+        return way
+    _, rule, seen, others, wanted, within, place, _, text = frame
+    plain = rule.plain
+    pattern = plain.patterns.reached(text) if plain.patterns else -1
+    if within is not None:
+        fits = _may_be_key(plain, wanted, within, place, pattern)
+    else:
+        fits = pattern >= 0 or (place >= 0 and rule.keys.leads(place, wanted))
+    text = text if pattern >= 0 else ""
+    return ((KEY, plain, seen, others, wanted, within, place, pattern, text), rest) if fits else way
 
 
 def _gist(way: Way, reach: int) -> Way:

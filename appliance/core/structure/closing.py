@@ -192,7 +192,7 @@ def _member(key: str | None, node: int, rule: ObjectRule, taken: set[str | None]
         key = next(name for name in names if name not in taken)
         node = rule.others(rule.patterns.finds(key) if rule.patterns else 0)
         taken.add(key)
-    return json.dumps(key).encode() + b":" + _value(node, grammar)
+    return json.dumps(key, ensure_ascii=False).encode() + b":" + _value(node, grammar)
 
 
 def _key(way: Way, state: State) -> bytes:
@@ -204,11 +204,11 @@ def _key(way: Way, state: State) -> bytes:
     if pattern >= 0:
         ends += rule.patterns.texts(pattern) if rule.patterns else ("a" * count for count in range(len(others) + 2))
     for said in ends:
-        data = json.dumps(said)[1:].encode()
+        data = json.dumps(said, ensure_ascii=False)[1:].encode()
         following = State(state.grammar, (way,), state.is_ours).feed(data)
         if following is not None:
             (_, node), (around, _) = following.ways[0]
-            _, rule, seen, others, at = around
+            _, rule, seen, others, at, _ = around
             return half + data + b":" + _value(node, state.grammar) + _object(rule, seen, others, at, state.grammar)
     raise AssertionError("a key was begun that can become none")
 
@@ -218,7 +218,7 @@ def _whole_letter(way: Way, state: State) -> tuple[bytes, Way]:
     said = b""
     within = 2 if way[0][0] == STRING else 5
     while way[0][within] is not None:
-        for byte in b"\\uaedcbf9876543210n" + bytes(range(0x80, 0xC0)):
+        for byte in b'\\uaedcbf9876543210nrt"' + bytes(range(0x80, 0xC0)):
             following: list[Way] = []
             step(way, byte, state.grammar.nodes, state.is_ours, following)
             if following:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-QUOTE, BACKSLASH = 0x22, 0x5C
+QUOTE, SLASH, BACKSLASH = 0x22, 0x2F, 0x5C
 LAST = 0x10FFFF
 SHORT = {0x22: 0x22, 0x5C: 0x5C, 0x2F: 0x2F, 0x62: 8, 0x66: 12, 0x6E: 10, 0x72: 13, 0x74: 9}
 HEX = {**{48 + n: n for n in range(10)}, **{65 + n: 10 + n for n in range(6)}, **{97 + n: 10 + n for n in range(6)}}
 
-BYTES, ESCAPE, UNIT, PAIR, PAIRED = range(5)
-"""Bytes of UTF-8 are owed; a backslash was read; so were digits of \\u; the pair's other half is owed, or its `u`."""
+BYTES, ESCAPE, UNIT, PAIR, PAIRED, NEEDED = range(6)
+"""Bytes of UTF-8 are owed; a backslash was read; so were digits of \\u; the pair's other half is owed, or its `u`; and
+any part of an escape which must be of something that cannot be written otherwise."""
 
 Ranges = tuple[tuple[int, int], ...]
+CONTROL = 0x1F
+UNSPEAKABLE: Ranges = ((0, CONTROL), (QUOTE, QUOTE), (BACKSLASH, BACKSLASH))
 
 
 class Half(NamedTuple):
@@ -28,6 +31,7 @@ class Half(NamedTuple):
 
 
 Within = Half | None
+NEED = Half(NEEDED)
 WRONG: tuple[Within, int] = (None, -2)
 UNDONE = -1
 
@@ -51,6 +55,8 @@ def letter(within: Within, byte: int) -> tuple[Within, int]:
         return (None, SHORT[byte]) if byte in SHORT else WRONG
     if kind == UNIT:
         return _digit(owed - 1, code, high, HEX[byte]) if byte in HEX else WRONG
+    if kind == NEEDED:
+        return _needed(owed, code, byte)
     if kind == PAIR:
         return (Half(PAIRED, high=high), UNDONE) if byte == BACKSLASH else WRONG
     return (Half(UNIT, 4, high=high), UNDONE) if byte == 0x75 else WRONG
@@ -87,6 +93,17 @@ def _digit(owed: int, code: int, high: int, digit: int) -> tuple[Within, int]:
     return (Half(PAIR, high=code), UNDONE) if 0xD800 <= code < 0xDC00 else (None, code)
 
 
+def _needed(owed: int, code: int, byte: int) -> tuple[Within, int]:
+    if not owed:
+        if byte == 0x75:
+            return Half(NEEDED, 4), UNDONE
+        return (None, SHORT[byte]) if byte in SHORT and byte != SLASH else WRONG
+    code = code << 4 | HEX.get(byte, LAST)
+    if code << 4 * (owed - 1) > CONTROL:
+        return WRONG
+    return (Half(NEEDED, owed - 1, code), UNDONE) if owed > 1 else (None, code)
+
+
 def _pair(high: int, low: int) -> int:
     return 0x10000 + (high - 0xD800 << 10) + low - 0xDC00
 
@@ -98,6 +115,8 @@ def possible(within: Half) -> Ranges:
         return ((max(code << 6 * owed, least), min((code + 1 << 6 * owed) - 1, LAST)),)
     if kind == ESCAPE:
         return ((0, LAST),)
+    if kind == NEEDED:
+        return ((code << 4 * owed, min((code + 1 << 4 * owed) - 1, CONTROL)),) if owed else UNSPEAKABLE
     if kind != UNIT:
         return ((_pair(high, 0xDC00), _pair(high, 0xDFFF)),)
     first, last = code << 4 * owed, (code + 1 << 4 * owed) - 1

@@ -85,13 +85,18 @@ class Automaton:
         """A letter of this class, a plain one if there is."""
         return next((code for code in PLAIN if bisect_right(self.bounds, code) - 1 == place), self.bounds[place])
 
-    def finds(self, text: str) -> int:
-        """The label at the end of `text`; 0 if it is not allowed."""
+    def reached(self, text: str) -> int:
+        """Where this text leads."""
         state = self.start
         for letter in text:
             if state < 0:
-                return 0
+                break
             state = self.step(state, ord(letter))
+        return state
+
+    def finds(self, text: str) -> int:
+        """The label at the end of `text`; 0 if it is not allowed."""
+        state = self.reached(text)
         return self.labels[state] if state >= 0 else 0
 
     @property

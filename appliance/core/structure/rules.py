@@ -6,13 +6,16 @@ grammar may lead back into itself. `schema` makes grammars, `acceptor` reads by 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from appliance.core.structure.numeral import Numeral
-from appliance.core.structure.pattern import Automaton, Texts, Words
+from appliance.core.structure.pattern import Automaton, Texts, Words, only
 
 NOTHING = -1
 """The node that no value fits."""
+
+UNASKED = 1
+"""The label of keys that fit none of an object's patterns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -51,7 +54,8 @@ class ArrayRule:
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ObjectRule:
     """`nodes` belong to `keys` by place, `required` and `allowed` are places as bits. Other keys have the node
-    `other`, or with `patterns` the one in `labels` under the label at their end."""
+    `other`, or with `patterns` the one in `labels` under the label at their end. `invites`: there may be any keys, and
+    not just because nothing was said of them."""
 
     keys: Words
     nodes: tuple[int, ...]
@@ -60,8 +64,18 @@ class ObjectRule:
     other: int
     patterns: Automaton | None = None
     labels: dict[int, int]
+    invites: bool = True
     least: int = 0
     most: int | None = None
+    plain: ObjectRule = field(init=False, repr=False)
+    """The rule of the keys that we would write: those that are named, or for which there is a pattern."""
+
+    def __post_init__(self) -> None:
+        plain = self
+        if not self.invites and self.allowed.bit_count() >= self.least:
+            asked = None if self.patterns is None else only(self.patterns, lambda label: label > UNASKED)
+            plain = replace(self, invites=True, other=NOTHING, patterns=asked)
+        object.__setattr__(self, "plain", plain)
 
     @property
     def open(self) -> bool:

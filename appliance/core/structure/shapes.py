@@ -252,9 +252,10 @@ class Shaping:
         joined, labels = self._joined(automata, places, node)
         needed = sum(1 << place for place, key in enumerate(keys.words) if key in required)
         other = NOTHING if joined is not None else node(None, [])
+        invites = not any("properties" in place.schema for place in places) or any(map(self._invites, places))
         return ObjectRule(
             keys=keys, nodes=tuple(nodes), required=needed, allowed=(1 << len(nodes)) - 1, other=other,
-            patterns=joined, labels=labels, least=least, most=most,
+            patterns=joined, labels=labels, invites=invites, least=least, most=most,
         )  # fmt: skip
 
     def _required(self, place: Place) -> list[str]:
@@ -283,6 +284,11 @@ class Shaping:
                 return below, keyword == "unevaluatedProperties"
         return None, False
 
+    def _invites(self, place: Place) -> bool:
+        """Does it say of its own accord that there may be keys it does not name?"""
+        said = [place.schema.get(keyword, False) for keyword in ("additionalProperties", "unevaluatedProperties")]
+        return any(below is not False for below in said) or f"{place.path}/patternProperties" in self._branches.unheld
+
     def _joined(
         self, automata: list[Automaton], places: list[Place], node: Callable[[str | None, Sequence[bool]], int]
     ) -> tuple[Automaton | None, dict[int, int]]:
@@ -291,7 +297,7 @@ class Shaping:
             return None, {}
         if len(automata) > MOST_PATTERNS:
             self._refuse(places[0].path, f"an object has more than {MOST_PATTERNS} patterns for its keys")
-        joined = pattern("")  # its label is the lowest bit: no pattern fits
+        joined = pattern("")  # its label is the lowest bit, `UNASKED`: no pattern fits
         try:
             for place, automaton in enumerate(automata):
                 joined = self._paid(beside(joined, automaton, place + 1))

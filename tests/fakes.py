@@ -197,7 +197,7 @@ class Stage:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open = threading.Event()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._main, name="stage")
+        self._thread = threading.Thread(target=self._main, name="stage", daemon=True)
 
     # ------------------------------------------------------------------------------------------------ for tests
 

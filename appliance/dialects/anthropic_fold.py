@@ -125,8 +125,6 @@ class _Message:
         answer = {**self._said, "content": [block.whole() for block in self._blocks]}
         if self._usage:
             answer["usage"] = self._usage
-        if not answer.get("stop_reason"):  # there are clouds that never say why
-            answer["stop_reason"] = "tool_use" if any(block.calls for block in self._blocks) else "end_turn"
         return answer
 
 

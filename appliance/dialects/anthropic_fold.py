@@ -36,10 +36,6 @@ class _Block:
         self._texts: dict[str, list[str]] = {}
         self._written: list[str] = []
 
-    @property
-    def calls(self) -> bool:
-        return self._said.get("type") == "tool_use"
-
     def add(self, delta: dict[str, Any]) -> None:
         kind = delta.get("type")
         if isinstance(kind, str) and kind in TEXTS:

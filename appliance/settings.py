@@ -292,7 +292,7 @@ SECTIONS: Mapping[str, Mapping[str, Key | Later]] = {
         "base_url": _ADDRESS,
         "key": Key("env:NAME, file:PATH, client or the key itself", _text, secret=True),
         "key_header": Key("the name of a header", _header_name),
-        "models": Key("a list of one or more model names or patterns", _texts),
+        "models": Key("a list of model names or patterns", _patterns),
         "aliases": Key("a table of model names or patterns to model names", _aliases),
         "prefill": _SWITCH,
         "context": _whole(256),

@@ -137,6 +137,8 @@ class _Table:
         for key in ("name", "base_url"):
             if not values.get(key):
                 raise self.wrong(key, self.missing(key, preset))
+        if values.get("models") == () and not values.get("aliases"):
+            raise self.wrong("models", "is an empty list, and without aliases it would never be asked.")
         if api == "anthropic":
             values["base_url"] = values["base_url"].removesuffix("/v1")  # each of its paths has its own
         known = preset if preset and api == preset.api else presets.at(values["base_url"], api)

@@ -52,7 +52,7 @@ from appliance.server.connection import bounded
 from appliance.server.routes import build
 from appliance.store.store import Resolved
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a test gives up on something that should have happened."""
 
 BODY: Mapping[str, Any] = {
@@ -245,7 +245,7 @@ class Stage:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open = threading.Event()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._main, name="stage")
+        self._thread = threading.Thread(target=self._main, name="stage", daemon=True)
 
     # ------------------------------------------------------------------------------------------------ for tests
 
@@ -333,7 +333,8 @@ class Stage:
         finally:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._over.set)
-            self._thread.join()
+            self._thread.join(PATIENCE)
+            assert not self._thread.is_alive(), "the service does not end"
         if self._failure is not None:
             raise self._failure
 

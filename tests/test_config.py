@@ -280,10 +280,10 @@ WRONG = {
     CLOUD
     + "quirks = { short_ids = 1 }": "appliance.toml, line 4: upstream.quirks.short_ids is 1, but it must be true or "
     "false.",
-    CLOUD + 'models = "gpt"': 'appliance.toml, line 4: upstream.models is "gpt", but it must be a list of one or more '
-    "model names or patterns.",
-    CLOUD + "models = []": "appliance.toml, line 4: upstream.models is an empty list, but it must be a list of one or "
-    "more model names or patterns.",
+    CLOUD + 'models = "gpt"': 'appliance.toml, line 4: upstream.models is "gpt", but it must be a list of model names '
+    "or patterns.",
+    CLOUD + "models = []": "appliance.toml, line 4: upstream.models is an empty list, and without aliases it would "
+    "never be asked.",
     CLOUD + 'models = ["gpt", [\n""]]': "appliance.toml, line 4: upstream.models[1] is a list, but it must be a string "
     "that is not empty.",
     CLOUD + "aliases = 1": "appliance.toml, line 4: upstream.aliases is 1, but it must be a table of model names or "

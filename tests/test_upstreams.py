@@ -62,6 +62,12 @@ def test_what_is_written_holds_against_the_preset(tmp_path: Path) -> None:
     )
 
 
+def test_one_that_only_stands_in_for_others_has_no_models_of_its_own(tmp_path: Path) -> None:
+    stands_in = '[[upstream]]\npreset = "ollama"\nmodels = []\naliases = { "gpt-*" = "llama" }'
+    upstream = one(tmp_path, stands_in)
+    assert (upstream.models, upstream.aliases) == ((), (("gpt-*", "llama"),))
+
+
 def test_a_preset_for_a_server_of_ones_own_needs_no_key(tmp_path: Path) -> None:
     ollama = one(tmp_path, '[[upstream]]\npreset = "ollama"')
     assert (ollama.base_url, ollama.key, ollama.models) == ("http://127.0.0.1:11434/v1", None, ("*",))

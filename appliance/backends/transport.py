@@ -120,6 +120,8 @@ class Transport:
             max_line_size=HEADER_LIMIT,
             max_field_size=HEADER_LIMIT,
         )
+        # aiohttp would ask a question that changes nothing again by itself, and a cloud that is down twice.
+        self._session._retry_connection = False
         return self._session
 
 
@@ -256,8 +258,9 @@ def translate(error: BaseException, name: str) -> BackendError:
             return BackendError(Fault.UNREACHABLE, f"{name} cannot be reached: its proxy refused.", status=502)
         case aiohttp.ClientConnectorError():
             whose = "its proxy" if isinstance(error, aiohttp.ClientProxyConnectionError) else "it"
-            why = _no_connection(getattr(error, "os_error", error), whose)
-            return BackendError(Fault.UNREACHABLE, f"{name} cannot be reached: {why}.", status=502)
+            cause = getattr(error, "os_error", error)
+            sentence = f"{name} cannot be reached: {_no_connection(cause, whose)}."
+            return BackendError(Fault.UNREACHABLE, sentence, status=502, certain=_without_a_route(cause))
         case TimeoutError():
             return BackendError(Fault.SILENT, f"{name} fell silent.", status=504)
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
@@ -279,15 +282,20 @@ def _no_proof(error: BaseException, name: str) -> str:
 def _no_connection(error: BaseException, whose: str) -> str:
     """Why `whose` connection was not made: the cloud's or its proxy's."""
     number = getattr(error, "errno", None)
-    if isinstance(error, socket.gaierror):  # its numbers are others, and on some systems the same
+    if isinstance(error, socket.gaierror):
         name = "its name" if whose == "it" else f"the name of {whose}"
         return f"{name} was not found" if number in NO_NAME else f"{name} could not be looked up"
     if number == errno.ECONNREFUSED:
         return f"{whose} refused the connection"
-    if number in NO_ROUTE:
+    if _without_a_route(error):
         return f"there is no route to {whose} in the network"
     if number == errno.ETIMEDOUT:
         return f"{whose} did not answer the knock"
     if isinstance(error, ConnectionError):
         return f"{whose} hung up before the connection stood"
     return "no connection was made" if whose == "it" else f"no connection to {whose} was made"
+
+
+def _without_a_route(error: BaseException) -> bool:
+    # The numbers of a failed look-up are others, and on some systems the same.
+    return getattr(error, "errno", None) in NO_ROUTE and not isinstance(error, socket.gaierror)

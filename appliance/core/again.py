@@ -1,7 +1,8 @@
 """Is it worth asking the same cloud once more, and after how long?
 
 What failed at once may have been an accident, and the preferred cloud is worth two seconds. Silence never is, also if
-somebody on the way breaks it with a 504: whoever waited once would wait twice.
+somebody on the way breaks it with a 504: whoever waited once would wait twice. Nor is what is certain, like a network
+without a route.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ TIMED_OUT = 504
 def pause_before(error: BackendError, jitter: float, waited: float = 0.0) -> float | None:
     """Seconds to wait before another try, or ``None`` if it is not worth one. `jitter` is in [0, 1); `waited` is how
     many seconds the failure took to come."""
-    if waited > AT_ONCE:
+    if waited > AT_ONCE or error.certain:
         return None
     match error.fault:
         case Fault.SERVER:

@@ -414,7 +414,8 @@ class BackendError(Exception):
     ``reply`` is the cloud's own answer in the cloud's dialect, kept so that a caller's mistake goes back unchanged;
     ``words`` is the sentence in it, for a caller of another dialect: it may repeat the request, so nobody else sees it.
     ``retry_after`` is in seconds. ``param`` names the request field at fault, for `Fault.REQUEST`. ``private``: it is
-    between this caller and the cloud (a credential of the caller's own), and tells nothing for others.
+    between this caller and the cloud (a credential of the caller's own), and tells nothing for others. ``certain``: the
+    next moment will not be different.
     """
 
     def __init__(
@@ -429,6 +430,7 @@ class BackendError(Exception):
         code: str | None = None,
         param: str | None = None,
         private: bool = False,
+        certain: bool = False,
     ) -> None:
         super().__init__(message)
         self.fault = fault
@@ -440,3 +442,4 @@ class BackendError(Exception):
         self.code = code
         self.param = param
         self.private = private
+        self.certain = certain

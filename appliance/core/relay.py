@@ -199,7 +199,8 @@ class Relay:
     def expire(self, now: float) -> list[Action]:
         """The deadline passed."""
         assert self._one is not None
-        assert now >= self.deadline
+        if now < self.deadline:
+            return []  # it has moved since: the way to a cloud is back
         if self._rival is None and now >= self._late:
             actions = self._race(now)
             if actions or now < self._accounts.given_up_at(self._one):

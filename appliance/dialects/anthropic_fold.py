@@ -36,10 +36,6 @@ class _Block:
         self._texts: dict[str, list[str]] = {}
         self._written: list[str] = []
 
-    @property
-    def calls(self) -> bool:
-        return self._said.get("type") == "tool_use"
-
     def add(self, delta: dict[str, Any]) -> None:
         kind = delta.get("type")
         if isinstance(kind, str) and kind in TEXTS:
@@ -125,8 +121,6 @@ class _Message:
         answer = {**self._said, "content": [block.whole() for block in self._blocks]}
         if self._usage:
             answer["usage"] = self._usage
-        if not answer.get("stop_reason"):  # there are clouds that never say why
-            answer["stop_reason"] = "tool_use" if any(block.calls for block in self._blocks) else "end_turn"
         return answer
 
 

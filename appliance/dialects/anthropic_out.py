@@ -152,9 +152,8 @@ class _Answer:
                 self._finish(delta if isinstance(delta, dict) else {}, batch)
                 self._counts.add(found.get("usage"), batch)
             else:
-                if self._blocks and not self.finished:
-                    raise broken("an end in the middle of a block, without a reason to stop")
-                self._finish({}, batch, meant=True)
+                if not self.finished:
+                    raise broken("an end without a reason to stop")
                 batch.events.append(Opaque(content=False, over=True, wire=batch.wire()))
 
     def start(self, message: Any, batch: Batch, *, whole: bool = False) -> None:

@@ -12,8 +12,9 @@ from appliance.drills.cloud import Act
 from appliance.drills.exchange import Exchange
 from appliance.drills.script import STORY, pieces
 
-DRIP = 0.2
-"""Seconds between two pieces of a drip: a few letters each time, so slower than people read, and never quite silent."""
+DRIP = 0.4
+"""Seconds between two pieces of a drip: a few letters each time, so far slower than people read, and never quite
+silent. The 15 s after which it is noticed end between two of them, so that none is on its way then."""
 PASSAGE = "And then the lamp was lit, and the wind turned, and the keeper went down again to sleep. "
 TIMES = 24
 """How often a passage comes that is repeated without end: more than twice as often as it takes to notice."""

@@ -33,9 +33,9 @@ class CloudFault:
     """One way to fail. `act` is absent where nobody even opens the door; `reason` is what the box should call it, and
     `in_anthropic` what it should call it there, if that wire says more.
 
-    `flaw`: the answer is the cloud's, and bad. `lessons`: so many healthy answers come first, so that it is known how
-    fast this cloud usually is; `within` is the time in seconds that a stream may then take. `slow`: a connection is
-    waited for. `also` are words for it that are as right as the `reason`.
+    `flaw`: the answer is the cloud's, and bad. `lessons`: so many healthy answers of each cloud come first, so that it
+    is known how fast it usually is; `within` is the time in seconds that a stream may then take with each that is
+    asked. `slow`: a connection is waited for. `also` are words for it that are as right as the `reason`.
     """
 
     name: str

@@ -4,6 +4,7 @@ Rules of this file:
 
 1. All clouds fail together, each in its own wire: what is rehearsed is the outage, not the second cloud.
 2. Before each request every breaker is closed, and afterwards it is looked at what they made of it.
+3. What is found is told at once, and whoever ends the rehearsal early gets the report of that.
 """
 
 from __future__ import annotations
@@ -22,27 +23,29 @@ from appliance.core.chat import BackendError, Fault
 from appliance.drills.application import ask
 from appliance.drills.cloud import FailingCloud, Script
 from appliance.drills.counting import NAME as COUNT_TOKENS
-from appliance.drills.counting import Counting, count
+from appliance.drills.counting import count
 from appliance.drills.doors import DOORS, Behind
 from appliance.drills.exchange import Exchange
 from appliance.drills.faults import FAULTS, FLAWS, HEALTHY, CloudFault
-from appliance.drills.flood import CONNECTIONS, Flooded, crowd, flood
+from appliance.drills.flood import CONNECTIONS, crowd, flood
 from appliance.drills.listener import serving
 from appliance.drills.own import CREDENTIAL, MADE_UP, MAX_TOKENS, asked_models, called, in_place_of, question, shorter
-from appliance.drills.report import Rehearsal, Report
+from appliance.drills.report import Finding, Rehearsal, Report
 from appliance.drills.verdict import Standing, judge, judge_standing, said_by
 from appliance.guard.limits import LIMITS
 from appliance.store.store import Resolved
 
 UNKNOWN_SPEED = 5.0  # tokens per second, of a model that did not say
 PACE = 0.01  # seconds between two pieces of a cloud whose speed is to be learned
-LONG = 128  # tokens of an answer that drips for so long that a shorter one would be over
+LONG = 64  # tokens of an answer for each cloud that drips: for so long that a shorter one would be over
 CLIENTS_OWN = ("wrong-key", "forbidden")
 """What is between the cloud and the caller where the credential is the caller's own."""
 
 FALLBACK = "x-appliance-fallback"
+ROUTE = "x-appliance-route"
 
 Say = Callable[[str], None]
+Tell = Callable[[Finding], None]
 Make = Callable[[Config, Resolved], Appliance]
 
 
@@ -50,26 +53,34 @@ class EngineFailed(Exception):
     """The local model cannot be used; `str()` says why."""
 
 
-async def rehearse(config: Config, model: Resolved, names: Sequence[str], *, say: Say, make: Make) -> Report:
-    """Each drill of `names` in each wire of the configuration. `make` builds the appliance."""
+async def rehearse(
+    config: Config, model: Resolved, names: Sequence[str], *, say: Say, tell: Tell, make: Make
+) -> Report:
+    """Each drill of `names` in each wire of the configuration; ends early when it is cancelled. `make` builds the
+    appliance, `say` hears what is being done, and `tell` what was found."""
     upstreams, named = asked_models(config.upstreams or (MADE_UP,))
+    clouds = tuple(upstream.name for upstream in upstreams)
+    report = Report(model=model.name, clouds=clouds, made_up=not config.upstreams)
+
+    def found(one: Finding) -> None:
+        nonlocal report
+        report = report.and_also(one)
+        tell(one)
+
     appliance = make(replace(config, upstreams=()), model)
-    async with serving(appliance) as url, httpx.AsyncClient(base_url=url, timeout=None) as client:  # noqa: S113
-        say(f"loading {model.name}")
-        shortened = shorter(config.timeouts, await _speed(appliance))
-        scene = _Scene(appliance, client, config, upstreams, named, shortened)
-        for name in names:
-            say(name)
-            await scene.play(name, url)
-    return Report(
-        model=model.name,
-        clouds=tuple(upstream.name for upstream in upstreams),
-        made_up=not config.upstreams,
-        waits=(shortened.connect, shortened.first_content, shortened.stall, shortened.total),
-        rehearsals=tuple(scene.rehearsals),
-        floods=tuple(scene.floods),
-        counting=scene.counting,
-    )
+    try:
+        async with serving(appliance) as url, httpx.AsyncClient(base_url=url, timeout=None) as client:  # noqa: S113
+            say(f"loading {model.name}")
+            shortened = shorter(config.timeouts, await _speed(appliance))
+            waits = (shortened.connect, shortened.first_content, shortened.stall, shortened.total)
+            report = replace(report, waits=waits)
+            scene = _Scene(appliance, client, config, upstreams, named, shortened, found)
+            for name in names:
+                say(name)
+                await scene.play(name, url)
+    except asyncio.CancelledError:
+        report = replace(report, interrupted=True)
+    return report
 
 
 async def _speed(appliance: Appliance) -> float:
@@ -92,6 +103,7 @@ class _Scene:
         upstreams: Sequence[UpstreamConfig],
         named: Mapping[str, str],
         shortened: TimeoutConfig,
+        tell: Tell,
     ) -> None:
         self._appliance = appliance
         self._client = client
@@ -99,9 +111,7 @@ class _Scene:
         self._upstreams = upstreams
         self._named = named
         self._shortened = shortened
-        self.rehearsals: list[Rehearsal] = []
-        self.floods: list[Flooded] = []
-        self.counting: Counting | None = None
+        self._tell = tell
 
     async def play(self, name: str, url: str) -> None:
         if name in DOORS:
@@ -152,20 +162,20 @@ class _Scene:
         for api, model in self._named.items():
             async with self._clouds(HEALTHY) as clouds:
                 self._adopt([cloud.root for cloud in clouds], self._config.timeouts)
-                self.floods.append(await flood(url, clouds, api=api, model=model, room=room))
+                self._tell(await flood(url, clouds, api=api, model=model, room=room))
 
     async def _crowd(self) -> None:
         few = replace(LIMITS, connections=CONNECTIONS)
         for api, model in self._named.items():
             async with self._clouds(HEALTHY) as clouds, serving(self._appliance, limits=few, first=False) as url:
                 self._adopt([cloud.root for cloud in clouds], self._config.timeouts)
-                self.floods.append(await crowd(url, clouds, api=api, model=model))
+                self._tell(await crowd(url, clouds, api=api, model=model))
 
     async def _count(self) -> None:
         if "anthropic" in self._named:
             async with self._clouds(HEALTHY) as clouds:
                 self._adopt([cloud.root for cloud in clouds], self._config.timeouts)
-                self.counting = await count(self._client, clouds, model=self._named["anthropic"])
+                self._tell(await count(self._client, clouds, model=self._named["anthropic"]))
 
     # ------------------------------------------------------------------------------------------- what they share
 
@@ -195,17 +205,23 @@ class _Scene:
         return self._shortened if fault.waited_out else self._config.timeouts
 
     async def _learn(self, fault: CloudFault, clouds: Sequence[FailingCloud], api: str, model: str) -> None:
+        """How fast is each of those that may be asked? Whoever goes on from another one is judged by its own speed."""
         for cloud in clouds:
             cloud.act = HEALTHY.act
-        for _ in range(fault.lessons):
-            await ask(self._client, question(model, stream=True), api=api, headers=CREDENTIAL)
+        self._appliance.reset(None)
+        await asyncio.gather(*(self._lessons(fault.lessons, one.name, api, model) for one in self._taking(model)))
         for cloud in clouds:
             cloud.act = fault.act
+
+    async def _lessons(self, count: int, name: str, api: str, model: str) -> None:
+        for _ in range(count):
+            await ask(self._client, question(model, stream=True), api=api, headers={**CREDENTIAL, ROUTE: name})
 
     async def _ask(self, fault: CloudFault, api: str, model: str, *, stream: bool) -> Rehearsal:
         self._appliance.reset(None)
         began = time.monotonic()
-        body = question(model, stream=stream, max_tokens=LONG if fault.lessons else MAX_TOKENS)
+        tokens = LONG * len(self._taking(model)) if fault.lessons else MAX_TOKENS
+        body = question(model, stream=stream, max_tokens=tokens)
         heard = await ask(self._client, body, api=api, headers=CREDENTIAL)
         return Rehearsal(
             fault=fault, stream=stream, heard=heard, seconds=time.monotonic() - began, standings=self._standings(model)
@@ -230,9 +246,11 @@ class _Scene:
         fault, stream = rehearsal.fault, rehearsal.stream
         private = any(upstream.client_key for upstream in self._upstreams)
         wrong = [*wrong, *judge_standing(fault, rehearsal.standings, stream=stream, private=private)]
-        if stream and fault.within is not None and rehearsal.seconds > fault.within:
-            wrong.append(f"it took {rehearsal.seconds:.0f} s to notice")
-        self.rehearsals.append(replace(rehearsal, cloud_characters=len(said_by(told)), complaints=tuple(wrong)))
+        clouds = max(1, len(told))  # each that went on was noticed by itself
+        if stream and fault.within is not None and rehearsal.seconds > fault.within * clouds:
+            wrong.append(f"it took {rehearsal.seconds:.0f} s to notice, in {clouds} of the clouds")
+        words = "" if rehearsal.answered_by[:1] == ("local",) else said_by(told)
+        self._tell(replace(rehearsal, cloud_characters=len(words), complaints=tuple(wrong)))
 
     def _as_the_caller_hears(self, fault: CloudFault, api: str, model: str) -> CloudFault:
         """A credential that a cloud refuses is the caller's affair where it is the caller's own."""
@@ -260,4 +278,8 @@ class _Scene:
         return {upstream.name for upstream in self._asked(api, model) if upstream.client_key}
 
     def _asked(self, api: str, model: str) -> list[UpstreamConfig]:
-        return [one for one in self._upstreams if one.api == api and called(model, one) is not None]
+        return [one for one in self._taking(model) if one.api == api]
+
+    def _taking(self, model: str) -> list[UpstreamConfig]:
+        """The clouds that are offered this model, in whatever wire."""
+        return [one for one in self._upstreams if called(model, one) is not None]

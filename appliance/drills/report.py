@@ -1,12 +1,13 @@
-"""What would an application have seen? For an operator as a table, for a program as JSON."""
+"""What would an application have seen? For an operator as a table, row by row, for a program as JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from appliance.core.chat import Fault
 from appliance.drills.application import Heard
 from appliance.drills.counting import Count, Counting
 from appliance.drills.faults import OUTCOMES, CloudFault
@@ -85,15 +86,25 @@ class Rehearsal:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """All rehearsals of one run. `waits`: the shortened limits for a connection, first content, stall and the whole
-    answer."""
+    answer; not known where it ended before the model was there. `interrupted`: it is not all that was asked for."""
 
     model: str
     clouds: tuple[str, ...]
     made_up: bool
-    waits: tuple[float, float | str, float | str, float]
+    waits: tuple[float, float | str, float | str, float] | None = None
     rehearsals: tuple[Rehearsal, ...] = ()
     floods: tuple[Flooded, ...] = ()
     counting: Counting | None = None
+    interrupted: bool = False
+
+    def and_also(self, found: Finding) -> Report:
+        match found:
+            case Flooded():
+                return replace(self, floods=(*self.floods, found))
+            case Counting():
+                return replace(self, counting=found)
+            case Rehearsal():
+                return replace(self, rehearsals=(*self.rehearsals, found))
 
     @property
     def wrong(self) -> list[str]:
@@ -107,14 +118,18 @@ class Report:
         return not self.wrong
 
 
+Finding = Rehearsal | Flooded | Counting
+
+
 def as_json_text(report: Report) -> str:
-    connect, first, stall, total = report.waits
+    names = ("connect", "first_content", "stall", "total")
     found = {
-        "as_expected": report.fine,
+        "as_expected": report.fine and not report.interrupted,
+        "interrupted": report.interrupted,
         "model": report.model,
         "clouds": list(report.clouds),
         "clouds_made_up": report.made_up,
-        "shortened_timeouts": {"connect": connect, "first_content": first, "stall": stall, "total": total},
+        "shortened_timeouts": dict(zip(names, report.waits, strict=True)) if report.waits else None,
         "rehearsals": [rehearsal.to_json() for rehearsal in report.rehearsals],
         "floods": [{**asdict(one), "as_expected": not one.complaints} for one in report.floods],
         "counting": asdict(report.counting) if report.counting else None,
@@ -122,20 +137,59 @@ def as_json_text(report: Report) -> str:
     return json.dumps(found, ensure_ascii=False, indent=2)
 
 
-def as_table(report: Report) -> str:
-    """The table, what went wrong, and one line that sums it up."""
-    lines: list[str] = []
-    if report.rehearsals:
-        head = ("drill", "wire", "asked", "what the application saw", "by", "cloud", "box", "ends", "silence", "why")
-        rows = [(*head, "breaker", ""), *(_row(rehearsal) for rehearsal in report.rehearsals)]
-        if all(rehearsal.heard.api == "openai" for rehearsal in report.rehearsals):
-            rows = [(row[0], *row[2:]) for row in rows]  # the wire is worth a column only where there is another
-        lines += [*_aligned(rows), "", *_complaints(report)]
-    for one in report.floods:
-        lines += _flooded(one)
-    if report.counting is not None:
-        lines += _counting(report.counting)
-    return "\n".join([*lines, *_notes(report), _summary(report)])
+class Table:
+    """One line after the other, each as soon as it is known: whoever ends a rehearsal early has what it had found. So
+    the columns are as wide as what may come, of these `drills`, `clouds` and `wires`."""
+
+    def __init__(self, drills: Sequence[CloudFault | str], clouds: Sequence[str], wires: Collection[str]) -> None:
+        faults = [drill for drill in drills if isinstance(drill, CloudFault)]
+        seen = [OUTCOMES[outcome] for fault in faults for outcome in (fault.streamed, fault.whole)]
+        self._wires = len(wires) > 1 or "openai" not in wires  # worth a column only where there is another
+        self._begun = False
+        self._widths = [
+            max(map(len, column))
+            for column in (
+                ["drill", *(fault.name for fault in faults)],
+                ["wire", *wires],
+                ["streamed"],
+                ["what the application saw", *seen],
+                ["by", *(f"{cloud} > local" for cloud in clouds)],
+                *(["9999 ch"],) * 2,
+                ["ends"],
+                ["silence", "99999 ms*"],
+                ["why", *(fault.value for fault in Fault)],
+                ["breaker", "open 900 s"],
+                [WRONG],
+            )
+        ]
+
+    def lines(self, found: Finding) -> Iterator[str]:
+        match found:
+            case Flooded():
+                yield from _flooded(found)
+            case Counting():
+                yield from _counting(found)
+            case Rehearsal():
+                if not self._begun:
+                    self._begun = True
+                    yield self._line(_HEAD)
+                yield self._line(_row(found))
+                yield from _complaints(found)
+
+    def _line(self, cells: Sequence[str]) -> str:
+        columns = [*zip(cells, self._widths, strict=True)]
+        return _aligned(columns if self._wires else [columns[0], *columns[2:]])
+
+
+_HEAD = (
+    *("drill", "wire", "asked", "what the application saw", "by", "cloud", "box", "ends", "silence", "why"),
+    *("breaker", ""),
+)
+
+
+def summary(report: Report) -> str:
+    """What is to be said at the end: one line that sums it up, after what has to be known to read the table."""
+    return "\n".join([*_notes(report), _summary(report)])
 
 
 def _row(rehearsal: Rehearsal) -> tuple[str, ...]:
@@ -166,12 +220,11 @@ def _breakers(standings: Sequence[Standing]) -> str:
     return ", ".join(f"{standing.cloud} {standing}" for standing in touched)
 
 
-def _complaints(report: Report) -> Iterator[str]:
-    for one in report.rehearsals:
-        if one.complaints:
-            asked = "streamed" if one.stream else "whole"
-            yield f"{WRONG}: {one.fault.name}, {one.heard.api}, {asked}: {'; '.join(one.complaints)}."
-            yield f"        It should have been {one.outcome}."
+def _complaints(one: Rehearsal) -> Iterator[str]:
+    if one.complaints:
+        asked = "streamed" if one.stream else "whole"
+        yield f"{WRONG}: {one.fault.name}, {one.heard.api}, {asked}: {'; '.join(one.complaints)}."
+        yield f"        It should have been {one.outcome}."
 
 
 def _flooded(one: Flooded) -> Iterator[str]:
@@ -203,7 +256,7 @@ def _notes(report: Report) -> list[str]:
     notes = []
     if report.made_up:
         notes.append("No cloud is configured; one was made up for the rehearsal.")
-    if any(rehearsal.fault.waited_out for rehearsal in report.rehearsals):
+    if report.waits and any(rehearsal.fault.waited_out for rehearsal in report.rehearsals):
         connect, first, stall, total = report.waits
         notes.append(
             f"* The limits for silence are shortened in a rehearsal: connection {_seconds(connect)}, first content "
@@ -223,15 +276,18 @@ def _summary(report: Report) -> str:
     count = " and ".join(
         [*([_counted(answers, "answer")] if answers else []), *([_counted(crowds, "trial")] if crowds else [])]
     )
+    so_far = "Interrupted: " if report.interrupted else ""
     if report.wrong:
         names = ", ".join(dict.fromkeys(report.wrong))
-        return f"{len(report.wrong)} of {count or 'nothing'} not as promised ({names}); {who}."
+        return f"{so_far}{len(report.wrong)} of {count or 'nothing'} not as promised ({names}); {who}."
     streams = [one for one in report.rehearsals if one.stream and not one.fault.waited_out]
     quick = [one.silence_ms for one in streams if one.silence_ms is not None]
     longest = f"; longest silence in a stream {max(quick):.0f} ms, where nothing had to be waited out" if quick else ""
     if not count:
-        return f"There was nothing to rehearse with this configuration; {who}."
-    return f"All {count} were as promised{longest}; {who}."
+        nothing = "nothing is known yet" if so_far else "There was nothing to rehearse with this configuration"
+        return f"{so_far}{nothing}; {who}."
+    fine = f"{so_far}{count} as promised" if so_far else f"All {count} were as promised"
+    return f"{fine}{longest}; {who}."
 
 
 def _counted(number: int, what: str) -> str:
@@ -243,8 +299,9 @@ def listing(drills: Mapping[str, CloudFault | str], *, as_json: bool) -> str:
     if as_json:
         return json.dumps([_listed(name, drill) for name, drill in drills.items()], ensure_ascii=False, indent=2)
     head = ("drill", "what the cloud does", "what a streaming application should see")
-    rows = [(name, *_said(drill)) for name, drill in drills.items()]
-    return "\n".join(_aligned([head, *rows]))
+    rows = [head, *((name, *_said(drill)) for name, drill in drills.items())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(_aligned(zip(row, widths, strict=True)) for row in rows)
 
 
 def _said(drill: CloudFault | str) -> tuple[str, str]:
@@ -257,6 +314,6 @@ def _listed(name: str, drill: CloudFault | str) -> dict[str, str | None]:
     return {"name": name, "says": drill.says, "streamed": OUTCOMES[drill.streamed], "whole": OUTCOMES[drill.whole]}
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def _aligned(columns: Iterable[tuple[str, int]]) -> str:
+    """One line of cells, each in its width."""
+    return "  ".join(cell.ljust(width) for cell, width in columns).rstrip()

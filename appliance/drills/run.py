@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from appliance.appliance import Appliance
 from appliance.config import Config
@@ -23,12 +25,12 @@ from appliance.drills import counting
 from appliance.drills.doors import DOORS
 from appliance.drills.faults import FAULTS, FLAWS, CloudFault
 from appliance.drills.flood import FLOODS
-from appliance.drills.own import own
+from appliance.drills.own import MADE_UP, own
 from appliance.drills.rehearse import EngineFailed, rehearse
-from appliance.drills.report import as_json_text, as_table, listing
+from appliance.drills.report import Finding, Report, Table, as_json_text, listing, summary
 from appliance.store.store import StoreError, resolve
 
-AS_EXPECTED, NOT_WELL, USAGE, WRONG_MODEL = 0, 1, 2, 64
+AS_EXPECTED, NOT_WELL, USAGE, WRONG_MODEL, INTERRUPTED = 0, 1, 2, 64, 130
 HANDFUL = ("refused", "black-hole", "server-error", "wrong-key", "bad-request", "cut-reset", "stall", "no-finish")
 
 DRILLS: Mapping[str, CloudFault | str] = MappingProxyType(
@@ -57,16 +59,36 @@ def main(config: Config, names: Sequence[str], list_only: bool, every: bool, as_
     except StoreError as error:
         print(f"No rehearsal without the local model: {error}", file=sys.stderr)
         return WRONG_MODEL
+    screen = _Screen(None if as_json else _table(config, wanted))
     with _quiet_log(), tempfile.TemporaryDirectory(prefix="appliance-drill-") as state:
+        rehearsing = rehearse(
+            own(config, Path(state)), model, wanted, say=screen.progress, tell=screen.found, make=Appliance
+        )
         try:
-            report = asyncio.run(rehearse(own(config, Path(state)), model, wanted, say=_progress, make=Appliance))
+            report = asyncio.run(_until_told(rehearsing))
         except EngineFailed as error:
             print(f"No rehearsal without the local model: {error}", file=sys.stderr)
             return WRONG_MODEL
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-    print(as_json_text(report) if as_json else as_table(report))
+    screen.clear()
+    print(as_json_text(report) if as_json else summary(report))
+    if report.interrupted:
+        return INTERRUPTED
     return AS_EXPECTED if report.fine else NOT_WELL
+
+
+async def _until_told(rehearsing: Coroutine[Any, Any, Report]) -> Report:
+    """To its end, or to Ctrl-C or SIGTERM: then it is the report of what was found until then."""
+    task = asyncio.current_task()
+    assert task is not None
+    for told in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(told, task.cancel)
+    return await rehearsing
+
+
+def _table(config: Config, names: Sequence[str]) -> Table:
+    upstreams = config.upstreams or (MADE_UP,)
+    clouds, wires = [upstream.name for upstream in upstreams], {upstream.api for upstream in upstreams}
+    return Table([DRILLS[name] for name in names], clouds, wires)
 
 
 def chosen(names: Sequence[str], *, every: bool = False) -> tuple[str, ...]:
@@ -93,9 +115,30 @@ def _quiet_log() -> Iterator[None]:
         logger.propagate = propagated
 
 
-def _progress(what: str) -> None:
-    """One line that is written over, on a terminal; without one, a line each."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[Kdrill: {what}", end="", file=sys.stderr, flush=True)
-    else:
-        print(f"drill: {what}", file=sys.stderr, flush=True)
+class _Screen:
+    """What is found goes out at once, line by line; what is being done is one line that is written over, on a terminal,
+    and without one a line each. Without a table nothing is said of what was found."""
+
+    def __init__(self, table: Table | None) -> None:
+        self._table = table
+        self._doing = ""
+
+    def progress(self, what: str) -> None:
+        self._doing = what
+        if sys.stderr.isatty():
+            print(f"\r\x1b[Kdrill: {what}", end="", file=sys.stderr, flush=True)
+        else:
+            print(f"drill: {what}", file=sys.stderr, flush=True)
+
+    def found(self, one: Finding) -> None:
+        if self._table is None:
+            return
+        self.clear()
+        for line in self._table.lines(one):
+            print(line, flush=True)
+        if sys.stderr.isatty():
+            self.progress(self._doing)
+
+    def clear(self) -> None:
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

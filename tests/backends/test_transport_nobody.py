@@ -8,7 +8,7 @@ import pytest
 
 from appliance.backends import transport
 from appliance.core.chat import Fault
-from tests.backends.scripted import heard, listening
+from tests.backends.scripted import Scripted, heard, listening
 from tests.backends.test_transport import asked
 
 pytestmark = pytest.mark.live
@@ -69,6 +69,42 @@ def test_why_no_connection_was_made_is_said(monkeypatch, number, why, of_proxy):
     monkeypatch.setattr(transport.Connector, "_resolve_host", found)
     assert nobody() == why
     assert nobody(proxy="http://me:secret@proxy.example:1") == of_proxy
+
+
+@pytest.mark.parametrize(
+    ("error", "certain"),
+    [
+        (OSError(errno.ENETUNREACH, ""), True),
+        (OSError(errno.EHOSTUNREACH, ""), True),
+        (OSError(errno.ECONNREFUSED, ""), False),
+        (socket.gaierror(errno.ENETUNREACH, ""), False),
+    ],
+    ids=repr,
+)
+def test_only_a_network_without_a_route_is_certain_not_to_have_one_a_moment_later(monkeypatch, error, certain):
+    async def connecting(**options):
+        raise error
+
+    async def found(*args, **options):
+        return [{"host": "192.0.2.1", "port": 9}]
+
+    monkeypatch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", connecting)
+    monkeypatch.setattr(transport.Connector, "_resolve_host", found)
+
+    async def scene():
+        async with asked("https://192.0.2.1/v1") as made:
+            return await heard(made)
+
+    assert asyncio.run(scene())[1].certain is certain
+
+
+def test_a_probe_that_is_hung_up_on_is_not_sent_again():
+    async def scene():
+        cloud = Scripted(b"")
+        async with listening(cloud.speak) as port, asked(f"http://127.0.0.1:{port}/v1") as made:
+            return await made.alive(), len(cloud.sent)
+
+    assert asyncio.run(scene()) == (False, 1)
 
 
 def test_a_port_where_nobody_listens_refuses():

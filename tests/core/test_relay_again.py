@@ -54,13 +54,23 @@ def test_an_accident_is_worth_one_more_try_on_the_same_cloud(error, pause):
     [
         broke(Fault.SILENT, status=504),
         broke(Fault.UNREACHABLE, status=504),
+        broke(Fault.UNREACHABLE, status=502, certain=True),
         broke(Fault.BUSY, status=429, retry_after=2.5),
         broke(Fault.BUSY, status=529),
         broke(Fault.BROKEN),
         broke(Fault.CONFIG, status=401),
         broke(Fault.TOO_LONG, status=400),
     ],
-    ids=["silence", "no connection in time", "a long wait", "no word of a wait", "broken", "key", "too long"],
+    ids=[
+        "silence",
+        "no connection in time",
+        "no route",
+        "a long wait",
+        "no word of a wait",
+        "broken",
+        "key",
+        "too long",
+    ],
 )
 def test_nothing_else_is(error):
     relay = begin(CLAUDE, BOX)

@@ -140,16 +140,6 @@ def test_the_name_of_the_end_mark_may_stand_in_a_stop_sequence() -> None:
     assert client.close() == b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
-def test_an_end_mark_without_a_reason_is_not_given_twice() -> None:
-    client = encoder()
-    stream = wire([BEGUN, *text(0, "a"), {"type": "message_stop"}])
-    assert client.encode(ANTHROPIC.decoder().feed(stream)) + client.close() == stream
-    # Before that end the decoder tells the arguments that stood in the start, and they carry its bytes.
-    client, head = encoder(), {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}
-    stream = wire([BEGUN, *block(0, head, stopped=False), *ENDED])
-    assert client.encode(ANTHROPIC.decoder().feed(stream)) + client.close() == stream
-
-
 def test_a_whole_answer_of_a_cloud_is_given_back_byte_for_byte() -> None:
     body = b' {"id": "m", "type":"message","role":"assistant","model":"c","content":[{"type":"text","text":"a"},'
     body += b'{"type":"new"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":1,"odd":2}}'

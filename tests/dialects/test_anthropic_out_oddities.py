@@ -163,13 +163,12 @@ def test_an_index_may_be_used_again_once_its_block_is_closed() -> None:
     assert bare(again)[-2:] == [BlockStart(index=0, kind="text"), TextDelta(text="a")]
 
 
-def test_a_cloud_that_gives_no_reason_ends_with_its_last_event() -> None:
+@pytest.mark.parametrize("last", [(), (closed(),), (closed(), ended(None))], ids=["open", "closed", "no reason"])
+def test_an_end_mark_without_a_reason_is_no_end(last: tuple[bytes, ...]) -> None:
     stop = said("message_stop")
-    assert bare(decoded(BEGUN, TEXT, closed(), ended(None), stop))[-2:] == [Finish(reason="stop"), OVER]
-    assert bare(decoded(BEGUN, opened(CALL), closed(), stop))[-2:] == [Finish(reason="tool_calls"), OVER]
     assert bare(decoded(BEGUN, ended("max_tokens"), stop))[1:] == [Finish(reason="length"), OVER]
-    with pytest.raises(BackendError, match="in the middle of a block") as caught:
-        decoded(BEGUN, TEXT, stop)
+    with pytest.raises(BackendError, match="an end without a reason to stop") as caught:
+        decoded(BEGUN, TEXT, *last, stop)
     assert caught.value.fault is Fault.BROKEN
 
 

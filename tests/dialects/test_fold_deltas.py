@@ -190,13 +190,6 @@ def test_what_stands_beside_the_last_delta_is_the_messages() -> None:
     assert found["context_management"] == {"applied_edits": []}
 
 
-def test_a_cloud_that_gives_no_reason_has_ended_its_turn_or_calls_a_tool() -> None:
-    stop = {"type": "message_stop"}
-    done = {"type": "content_block_stop", "index": 0}
-    assert message(opens(0, type="text", text="a"), done, stop)["stop_reason"] == "end_turn"
-    assert message(opens(0, type="tool_use", id="t", name="n", input={}), done, stop)["stop_reason"] == "tool_use"
-
-
 def test_the_model_is_the_one_that_answered_in_the_end() -> None:
     found = message(opens(0, type="fallback", **{"from": {"model": "m"}, "to": {"model": "small"}}), *ends())
     assert found["model"] == "small"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,8 @@ import appliance.drills.run as drill
 from appliance.appliance import Appliance
 from appliance.config import Config, LocalConfig, TimeoutConfig, UpstreamConfig
 from appliance.core.chat import BackendError, Fault
-from appliance.drills import own
+from appliance.drills import own, rehearse
+from appliance.drills.cloud import STORY, FailingCloud
 from appliance.drills.doors import DOORS
 from appliance.drills.faults import FAULTS, FLAWS
 from appliance.store.store import Resolved
@@ -226,6 +231,64 @@ def test_the_table_can_be_read_and_ends_in_one_line_that_sums_it_up(
 def test_several_clouds_fail_together(config: Config, scripted: type[Scripted]) -> None:
     second = replace(REAL, name="second", prefill=True)
     assert run(replace(config, upstreams=(REAL, second)), "cut-reset", "server-error", "bad-request") == 0
+
+
+@pytest.mark.live
+def test_each_cloud_that_goes_on_is_taught_its_speed_and_has_its_own_time(
+    config: Config, scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clouds: list[FailingCloud] = []
+
+    def playing(*args: Any, **options: Any) -> FailingCloud:
+        clouds.append(FailingCloud(*args, **options))
+        return clouds[-1]
+
+    taught = replace(FAULTS["stall"], lessons=2, within=2.5)
+    monkeypatch.setattr(rehearse, "FAULTS", {"stall": taught})
+    monkeypatch.setattr(rehearse, "FailingCloud", playing)
+    second = replace(REAL, name="second", prefill=True, models=(), aliases=(("gpt-*", "small"),))
+    elsewhere = replace(REAL, name="elsewhere", models=("o1",))
+    several = replace(config, upstreams=(REAL, second, elsewhere), timeouts=TimeoutConfig(stall=1.5, total=3.0))
+    assert run(several, "stall") == 0  # two clouds took 3 s and more
+    learned = [sum(one.text == STORY for one in cloud.exchanges) for cloud in clouds]
+    assert learned == [2, 2, 0]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_ends_it_early_has_what_was_found_until_then(
+    config: Config,
+    scripted: type[Scripted],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    told: signal.Signals,
+) -> None:
+    found = drill.Table.lines
+
+    def lines(table: drill.Table, one: Any) -> Iterator[str]:
+        yield from found(table, one)
+        os.kill(os.getpid(), told)
+
+    monkeypatch.setattr(drill.Table, "lines", lines)
+    assert run(config, "refused", "black-hole") == 130
+    head, row, end = capsys.readouterr().out.splitlines()
+    assert head.startswith("drill")
+    assert row.startswith("refused     streamed  answered by the box")
+    assert end.startswith("Interrupted: 1 answer as promised; longest silence in a stream ")
+
+
+@pytest.mark.live
+def test_whoever_ends_it_before_anything_was_found_is_told_so(
+    config: Config, scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def loading(engine: ScriptedEngine) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(60.0)
+
+    monkeypatch.setattr(ScriptedEngine, "wait_ready", loading)
+    assert run(config, "refused", as_json=True) == 130
+    report = json.loads(capsys.readouterr().out)
+    assert (report["interrupted"], report["as_expected"], report["rehearsals"]) == (True, False, [])
 
 
 @pytest.mark.live

@@ -29,6 +29,10 @@ class Listener(Protocol):
     def write(self, data: bytes) -> None: ...
 
 
+UNREAD = frozenset({"committed", "first", "max_tokens", "sampling", "stop"})
+"""What of a job is not for reading, or is told as it grows."""
+
+
 class Following:
     """One answer of a cloud. Cheap, synchronous, never raises; without a home it does nothing at all."""
 
@@ -40,7 +44,7 @@ class Following:
         self.suspicion = _finite(suspicion)
         self.deaths = 0
         self._home = home
-        self._job = {"messages": job["messages"], "trim": bool(job.get("trim"))} if home is not None else {}
+        self._job = {name: value for name, value in job.items() if name not in UNREAD} if home is not None else {}
         self._pieces: list[str] = [job.get("committed") or ""] if home is not None else []
         self._length = len(self._pieces[0]) if self._pieces else 0
         self._sent: int | None = None  # so many pieces are known to this process; None: it knows nothing of us

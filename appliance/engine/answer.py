@@ -156,12 +156,14 @@ class Answer:
                 return self.sampler.draw(row, some)
             return self.sampler.draw(row, some, self.keeper, len(self.seam.owed))
         both = np.intersect1d(owed, formed)
+        if not len(both) and self.form is not None and (formed := self.form.allowed(begun=True)) is not None:
+            both = np.intersect1d(owed, formed)  # we would not have spelled it so
         return self.sampler.draw(row, both if len(both) else owed)
 
     @property
     def _keeps(self) -> bool:
         """Is what comes now text, which the grammar is for?"""
-        return self.form is None or self.form._mode == "free"
+        return self.form is None or self.form.speaking
 
 
 def answer(

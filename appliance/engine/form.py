@@ -32,6 +32,8 @@ Kind = Literal["text", "reasoning", "name", "arguments"]
 Mode = Literal["free", "thinking", "literal", "name", "arguments", "between", "json", "over"]
 Reason = Literal["stop", "tool_calls"]
 SPACE = b" \t\r\n"
+MOST_CALLS = 16
+"""In one answer. A weak model that has begun to repeat itself would go on until it is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,11 @@ class Form:
     # ------------------------------------------------------------------------------------------- what may come
 
     @property
+    def speaking(self) -> bool:
+        """Is it in the middle of plain text?"""
+        return self._mode == "free"
+
+    @property
     def over(self) -> bool:
         """Is it at its end, without an end having been drawn?"""
         return self._mode == "over"
@@ -103,8 +110,8 @@ class Form:
         ways = list(self._ways) if self._mode == "literal" else self._names() if self._mode == "name" else []
         return self._speech.spell(ways[0].decode(), self._tokenize) if len(ways) == 1 else []
 
-    def allowed(self) -> Ids | None:
-        """The tokens that may be drawn; None: any."""
+    def allowed(self, *, begun: bool = False) -> Ids | None:
+        """The tokens that may be drawn; None: any. `begun`: somebody else wrote their first letters."""
         match self._mode:
             case "free" | "thinking" | "over":
                 return None
@@ -116,7 +123,8 @@ class Form:
                 return _all([self._index.ends, *map(self._beginnings, self._ways)])
             case "arguments" | "json":
                 assert self._document is not None
-                allowed = np.flatnonzero(self._masks().allowed(self._document, blank=self._blank)).astype(np.int32)
+                document = self._document if begun else self._document.ours()
+                allowed = np.flatnonzero(self._masks().allowed(document, blank=self._blank)).astype(np.int32)
                 ends = [self._index.ends] if self._document.complete else []
                 calls = map(self._beginnings, self._ways) if self._may_call else ()
                 return _all([allowed, *ends, *calls])
@@ -275,7 +283,7 @@ class Form:
     def _called(self) -> None:
         """A call is complete."""
         speech = self._speech
-        if not self._shape.several or not speech.parallel:
+        if not self._shape.several or not speech.parallel or self.calls >= MOST_CALLS:
             self._mode, self.reason = "over", "tool_calls"
             return
         opened = speech.open.encode()

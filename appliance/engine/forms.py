@@ -66,7 +66,7 @@ def _shape(job: Job) -> Shape:
     return Shape(
         tools=tools,
         must=job.choice == "required",
-        several=job.parallel,
+        several=job.parallel and not job.named,
         json=_grammar("format", schema or {}, objects=schema is None) if document else None,
         any=grammar_of(ANY, objects=bool(tools)),
     )

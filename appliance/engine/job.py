@@ -272,7 +272,7 @@ def _choice(given: Any, tools: tuple[Tool, ...]) -> tuple[Choice, str]:
         case {"name": str(name)} if name in names:
             return "required", name
         case _:
-            raise _wrong("choice", "'auto', 'none', 'required' or the name of one of 'tools'")
+            raise _wrong("tool_choice", "'auto', 'none', 'required' or the name of one of 'tools'")
 
 
 def _format(given: Any) -> Format | None:

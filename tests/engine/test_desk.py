@@ -17,7 +17,6 @@ from appliance.engine.vocabulary import Index
 
 from .fakes import Paper, user, vocabulary
 
-
 FORMS = Forms(vocabulary(), Index(vocabulary()), Paper("").tokenize)
 
 

@@ -60,7 +60,9 @@ def give(one: Form) -> list[Said]:
 
 def told(said: list[Said]) -> list[tuple[str, str, int]]:
     """The letters of one kind in one piece."""
-    runs = [(kind, b"".join(one.data for one in run)) for kind, run in groupby(said, key=lambda one: (one.kind, one.call))]
+    runs = [
+        (kind, b"".join(one.data for one in run)) for kind, run in groupby(said, key=lambda one: (one.kind, one.call))
+    ]
     return [(kind, data.decode(), call) for (kind, call), data in runs]
 
 
@@ -152,13 +154,12 @@ def test_a_call_that_another_began_goes_on_wherever_it_was_cut(cut: int) -> None
     one.goes_on_in_call("look", DOCUMENT[:cut].encode())
     state = one._document
     assert state is not None
-    said = give(one) + say(one, shortest(state).decode())
+    said = give(one) + say(one, shortest(state.ours()).decode())
     arguments = DOCUMENT[:cut] + b"".join(piece.data for piece in said if piece.kind == "arguments").decode()
     assert "city" in json.loads(arguments)
     assert may_end(one)
     one.close()
     assert (one.reason, one.calls) == ("tool_calls", 1)
-
 
 
 def test_behind_a_call_of_anothers_a_second_one_may_come() -> None:
@@ -221,8 +222,6 @@ def test_the_whole_document_is_what_was_asked_for() -> None:
     said = give(one) + say(one, 'look" {"city": "caf\\u00e9"}')
     arguments = "".join(text for kind, text, _ in told(said) if kind == "arguments")
     assert json.loads(arguments) == {"city": "café"}
-
-
 
 
 def test_where_json_is_asked_for_and_tools_are_there_either_may_come() -> None:

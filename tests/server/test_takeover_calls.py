@@ -1,5 +1,5 @@
-"""A cloud dies inside a call of a tool, and the box finishes it, over real sockets, for each dialect of the client and of
-the cloud. The official clients read the answer: what they get are the cloud's half and the box's, and one end.
+"""A cloud dies inside a call of a tool, and the box finishes it, over real sockets, for each dialect of the client and
+of the cloud. The official clients read the answer: what they get are the cloud's half and the box's, and one end.
 """
 
 from __future__ import annotations
@@ -131,15 +131,17 @@ async def by_openai(url: str, question: str) -> Answer:
 
 
 async def by_anthropic(url: str, question: str) -> Answer:
-    async with anthropic.AsyncAnthropic(api_key="x", base_url=url, max_retries=0) as sdk:
-        async with sdk.messages.stream(
+    async with (
+        anthropic.AsyncAnthropic(api_key="x", base_url=url, max_retries=0) as sdk,
+        sdk.messages.stream(
             model="claude-x",
             max_tokens=64,
             messages=[{"role": "user", "content": question}],
             tools=TOOLS["anthropic"],
-        ) as stream:
-            events = [event async for event in stream]
-            message = await stream.get_final_message()
+        ) as stream,
+    ):
+        events = [event async for event in stream]
+        message = await stream.get_final_message()
     written: dict[int, str] = {}
     for event in events:
         if event.type == "content_block_delta" and event.delta.type == "input_json_delta":
@@ -256,7 +258,7 @@ def test_an_anthropic_cloud_that_dies_behind_the_end_of_a_calls_block(box: Stage
     assert committed(box) == {0: ((LOOK.arguments, WAIT.arguments), "")}
 
 
-# ---------------------------------------------------------------------------------------------- who goes on, and who not
+# --------------------------------------------------------------------------------------------- who goes on, and who not
 
 
 @PAIRS
@@ -319,7 +321,7 @@ def test_a_whole_answer_with_half_a_call_begins_anew(box: Stage, client: str, cl
     assert box.local.asked[-1].committed is None
 
 
-# ------------------------------------------------------------------------------------------------ asked of the box itself
+# ---------------------------------------------------------------------------------------------- asked of the box itself
 
 
 @pytest.mark.parametrize("client", DIALECTS)

@@ -37,7 +37,7 @@ from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Faul
 from appliance.core.draft import Draft
 from appliance.core.habits import Habits
 from appliance.core.pulse import NEVER, Heard, Limits, moves_on, nobody, thinks
-from appliance.core.route import Leg, for_the_box
+from appliance.core.route import KEPT, Leg, for_the_box, forgotten
 from appliance.core.scopes import Breakers, Leave
 from appliance.core.verdict import refused_after, verdict
 
@@ -324,6 +324,8 @@ class Relay:
                     continue
                 self._repeated = True
             return self._enter(leg, leave, now)
+        if KEPT in self._request.needs and not self._draft.content:
+            return [Done(forgotten())]
         stuck = self._draft.content and not self._draft.continuable
         return [Done(verdict(self._errors, stands_in=self._stands_in, stuck=stuck))]
 

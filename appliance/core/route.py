@@ -31,6 +31,9 @@ CHOICES = 8
 STOPS, STOP_LENGTH = 16, 256
 """Stop strings that the box itself looks for, and their characters: it compares them with every piece it says."""
 
+KEPT = "thread"
+"""The need for a conversation that lies with a cloud, of which the request holds only the end."""
+
 FIELDS = {"json": "response_format", "audio": "modalities", "images": "messages", "file": "messages"}
 """Where in a request a need is written, if not under its own name."""
 SAID_IN = {
@@ -123,6 +126,12 @@ def _choice_for_box(request: ChatRequest) -> ToolChoice | None:
     return None if choice.kind == "named" and choice.name not in names else choice
 
 
+def forgotten() -> BackendError:
+    """Whoever hears this sends the whole conversation, which anybody can answer. The code is Anthropic's."""
+    sentence = "The conversation lies with a cloud that does not answer; send all of it."
+    return BackendError(Fault.REQUEST, sentence, status=404, code="thread_not_found")
+
+
 def legs(request: ChatRequest, upstreams: Sequence[Offer], *, wish: str = "auto", box_model: str) -> tuple[Leg, ...]:
     """The legs for `request` under the caller's `wish` (auto, local, cloud, or an upstream's name).
 
@@ -139,6 +148,8 @@ def legs(request: ChatRequest, upstreams: Sequence[Offer], *, wish: str = "auto"
             status=400,
         )
     if wish == LOCAL or request.model == LOCAL or (not upstreams and wish == "auto"):
+        if KEPT in request.needs:
+            raise forgotten()
         for path, sentence in request.doubts:
             raise BackendError(Fault.REQUEST, sentence, status=400, param=path)
         _refuse_what_the_box_cannot_do(request, box)
@@ -161,13 +172,15 @@ def legs(request: ChatRequest, upstreams: Sequence[Offer], *, wish: str = "auto"
         if objection is None
     )
     if willing and not clouds:
+        if KEPT in request.needs:
+            raise forgotten()
         assert objections[0] is not None
         raise objections[0]
     if not clouds:
         raise BackendError(
             Fault.REQUEST, _nobody_has(request.model, upstreams, wish), status=404, code="model_not_found"
         )
-    return (*clouds, box) if wish == "auto" else clouds
+    return (*clouds, box) if wish == "auto" and KEPT not in request.needs else clouds
 
 
 def models(upstreams: Sequence[Offer]) -> tuple[str, ...]:

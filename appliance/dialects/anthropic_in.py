@@ -56,7 +56,7 @@ SAID = frozenset(
 MATTERS = (
     "mcp_servers",  # the cloud calls their tools itself
     "container",  # the files and skills the answer works with lie there
-    "thread",  # the conversation itself lies there
+    "thread",  # the conversation itself lies there, unless it begins with this request
     "inference_geo",  # a promise about where the conversation is read, which nobody else gives
 )
 # Every other field is `unsaid`. Those that are known, and why the answer can do without them:
@@ -66,6 +66,9 @@ MATTERS = (
 #   fallbacks, fallback_credit_token                     who stands in at that cloud; here the next upstream does
 #   user_profile_id, workspace_id                        whose account it is, over there
 #   top_k                                                narrows the choice of words a little; the box obeys it
+
+BEGINS = {"type": "create"}
+"""A `thread` that is only begun: everything said so far stands in the request."""
 
 TOOL = frozenset("type name description input_schema strict".split())
 # What else a tool may hold, and the answer can do without a word: cost and speed.
@@ -115,7 +118,11 @@ def _parse(body: bytes, headers: Headers, *, counting: bool) -> ChatRequest:
     format_ = _format(given, seen)
     effort = _effort(given, seen)
     user = fields.string(fields.mapping(given, "metadata") or {}, "user_id", "metadata")
-    seen.foreign += [name for name in given if name in MATTERS and given[name] not in (None, [], {})]
+    seen.foreign += [name for name in given if name in MATTERS and given[name] not in (None, [], {}, BEGINS)]
+    if "thread" in seen.foreign:
+        seen.needs.add("thread")
+    elif given.get("thread"):
+        seen.lost.add("thread")
     if longest == 0:
         seen.foreign.append("max_tokens")
     if messages[-1].role == "assistant":  # the answer is to go on from it

@@ -336,6 +336,12 @@ def test_fields_the_answer_hangs_on_are_foreign(body: dict[str, Any]) -> None:
     assert (request.foreign, request.unsaid) == (tuple(body), ())
 
 
+def test_a_thread_that_is_only_begun_holds_nothing_that_the_request_does_not() -> None:
+    request = asked(thread={"type": "create"})
+    assert (request.foreign, request.unsaid, "thread" in request.needs) == ((), ("thread",), False)
+    assert "thread" in asked(thread={"type": "continue", "id": "msg_1"}).needs
+
+
 def test_fields_the_answer_can_do_without_are_unsaid_in_the_order_written() -> None:
     request = asked(
         service_tier="auto", context_management={"edits": []}, of_tomorrow=1, cache_control={"type": "ephemeral"}

@@ -115,11 +115,6 @@ def test_a_cloud_that_is_out_of_order_all_the_time(box: Stage, client: str, clou
 
 # ------------------------------------------------------------------------------------- conversations that a cloud keeps
 
-KEPT = (
-    "the box answers the next turn of a conversation that a cloud keeps, of which it has only the last message; "
-    "thread_not_found would make the client send it all"
-)
-
 
 class Keeping:
     """A cloud that keeps conversations: a turn that goes on with one brings only what is new."""
@@ -191,15 +186,13 @@ def test_what_the_cloud_has_not_kept_is_sent_again(box: Stage, stream: bool) -> 
     assert kinds == ["create", "continue", "create", "continue", "continue"]
 
 
-@pytest.mark.xfail(reason=KEPT, strict=True)
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("round", [1, 2, 3])
 def test_a_cloud_that_keeps_a_conversation_is_absent_for_a_round(box: Stage, round: int, stream: bool) -> None:
     runs_kept(box, Keeping(absent=range(round, round + 1)), stream=stream)
 
 
-@pytest.mark.xfail(reason=KEPT, strict=True)
-def test_a_box_alone_is_asked_as_if_it_kept_conversations(box: Stage) -> None:
+def test_a_box_alone_is_sent_the_whole_conversation(box: Stage) -> None:
     assert isinstance(box.local, Knowing)
     box.local.errand = SPOKEN
     box.local.asked.clear()
@@ -209,7 +202,6 @@ def test_a_box_alone_is_asked_as_if_it_kept_conversations(box: Stage) -> None:
     assert len(desk.done) == 4
 
 
-@pytest.mark.xfail(reason="the runner would go on without, if it were told thread_unsupported_request", strict=True)
 def test_a_cloud_of_the_other_dialect_is_asked_without_a_kept_conversation(box: Stage) -> None:
     box.play(dying(SPOKEN, None), api="openai")
     desk = Desk()

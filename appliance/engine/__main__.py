@@ -79,6 +79,8 @@ def serve(first: Frame, inbox: queue.SimpleQueue[Frame], outbox: Outbox) -> None
     model = Model(load, _Progress(outbox))
     index = Index(model.vocabulary)
     writer = Writer(model.vocabulary, model, template=first.get("template"), own=model.template, context=model.context)
+    forms = Forms(model.vocabulary, index, model.tokenize)
+    _ = forms.masks  # so that nobody waits for them in the middle of a takeover
     speed = warm_up(model)
     outbox.post(
         [
@@ -99,7 +101,7 @@ def serve(first: Frame, inbox: queue.SimpleQueue[Frame], outbox: Outbox) -> None
         ]
     )
     commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-    desk = Desk(writer, Forms(model.vocabulary, index, model.tokenize), commands.put, time.monotonic, outbox.post)
+    desk = Desk(writer, forms, commands.put, time.monotonic, outbox.post)
     threading.Thread(target=desk.run, args=(inbox,), name="prompts", daemon=True).start()
     limit = first.get("queue", 64)
     Loop(model, outbox, commands, index=index, queue_limit=limit, clock=time.monotonic).run()

@@ -92,7 +92,10 @@ class Answer:
             token = self._token(row)
             if token in self.vocabulary.ends:
                 # Nothing was owed, so the draft was used up: this is the end of the answer.
-                self._end(drawn, "stop" if self.form is None else self.form.reason)
+                if self.form is not None and self.form.insist():
+                    self._give(drawn)
+                else:
+                    self._end(drawn, "stop")
                 return drawn
             new = self.seam.take(self.vocabulary.pieces[token])
             if self.voice.ledger is not None and self.job.logprobs is not None:
@@ -130,9 +133,7 @@ class Answer:
                 self.known.append(token)
                 self.sure += 1
                 self._say(token, self.vocabulary.pieces[token], drawn)
-        if form is not None and form.over:
-            self._end(drawn, form.reason)
-        elif self.keeper is not None and self.keeper.over and not self.seam.owed:
+        if (form is not None and form.over) or (self.keeper is not None and self.keeper.over and not self.seam.owed):
             self._end(drawn, "stop")
         elif self.full:
             self._end(drawn, "length")
@@ -140,6 +141,8 @@ class Answer:
     def _end(self, drawn: Drawn, reason: Reason) -> None:
         if self.form is not None:
             drawn.said += self.voice.tell(self.form.close())
+            if reason != "length" or self.form.called:
+                reason = self.form.reason
         drawn.said += self.voice.close()
         drawn.reason = reason
 

@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 
 from appliance.core.structure import Grammar, State, start
+from appliance.engine.edges import SPACE, first, fits, unfinished
 from appliance.engine.job import Refusal
 from appliance.engine.masks import Masks
 from appliance.engine.speech import Speech
@@ -31,7 +32,6 @@ from appliance.engine.vocabulary import Ids, Index
 Kind = Literal["text", "reasoning", "name", "arguments"]
 Mode = Literal["free", "thinking", "literal", "name", "arguments", "between", "json", "over"]
 Reason = Literal["stop", "tool_calls"]
-SPACE = b" \t\r\n"
 MOST_CALLS = 16
 """In one answer. A weak model that has begun to repeat itself would go on until it is cut off."""
 
@@ -77,6 +77,7 @@ class Form:
         """Those that are complete."""
         self._mode: Mode = "thinking" if thinking else "free"
         self._spoken = False  # was there any text?
+        self._parted = False  # does white space stand behind the last call?
         self._thought = False  # did thoughts end here? White space behind them is not said
         self._held = b""  # may begin a mark
         self._ways: dict[bytes, Mode] = {}  # literals that may come, one of them, and what follows
@@ -105,10 +106,28 @@ class Form:
         return self._mode == "over"
 
     @property
+    def called(self) -> bool:
+        """Is what is there whole, and ends with a call?"""
+        closing = self._mode == "literal" and "between" in self._ways.values()
+        return closing or (self.calls > 0 and self._mode in ("between", "over"))
+
+    def insist(self) -> bool:
+        """The model wants to end. Must there be a call first? Then that comes."""
+        if not (self._shape.must and not self.calls and self._mode == "free"):
+            return False
+        self._expect({(self._speech.after_text + self._speech.open).encode(): "name"})
+        return True
+
+    @property
     def given(self) -> list[int]:
         """The tokens that come now without being drawn."""
         ways = list(self._ways) if self._mode == "literal" else self._names() if self._mode == "name" else []
-        return self._speech.spell(ways[0].decode(), self._tokenize) if len(ways) == 1 else []
+        if len(ways) != 1:
+            return []
+        try:
+            return self._speech.spell(ways[0].decode(), self._tokenize)
+        except UnicodeDecodeError:  # a name that was cut inside a character: the rest of that is drawn
+            return []
 
     def allowed(self, *, begun: bool = False) -> Ids | None:
         """The tokens that may be drawn; None: any. `begun`: somebody else wrote their first letters."""
@@ -120,19 +139,25 @@ class Form:
             case "name":
                 return _all(map(self._beginnings, self._names()))
             case "between":
-                return _all([self._index.ends, *map(self._beginnings, self._ways)])
+                blank = self._speech.after_call.encode()
+                apart = [self._beginnings(blank)] if blank and not self._parted else []
+                return _all([self._index.ends, *apart, *map(self._beginnings, self._ways)])
             case "arguments" | "json":
                 assert self._document is not None
                 document = self._document if begun else self._document.ours()
-                allowed = np.flatnonzero(self._masks().allowed(document, blank=self._blank)).astype(np.int32)
-                ends = [self._index.ends] if self._document.complete else []
-                calls = map(self._beginnings, self._ways) if self._may_call else ()
-                return _all([allowed, *ends, *calls])
+                allowed = self._masks().allowed(document, blank=self._blank)
+                if self._document.complete:
+                    allowed[self._index.ends] = True
+                for way in self._ways if self._may_call else ():
+                    allowed[self._beginnings(way)] = True
+                return np.flatnonzero(allowed).astype(np.int32)
 
     def _beginnings(self, literal: bytes) -> Ids:
         """The tokens that say a beginning of it."""
-        first = self._speech.atoms(literal.decode())[0]
-        return self._index.beginnings(first.encode()) if isinstance(first, str) else np.array([first], dtype=np.int32)
+        first = self._speech.atoms(literal.decode(errors="surrogateescape"))[0]
+        if isinstance(first, int):
+            return np.array([first], dtype=np.int32)
+        return self._index.beginnings(first.encode(errors="surrogateescape"))
 
     # ---------------------------------------------------------------------------------------------- what came
 
@@ -140,10 +165,19 @@ class Form:
         """Somebody else wrote this text, in which no mark means anything. Raises `Refusal`."""
         if self._shape.json is not None:
             self._begin("json", self._shape.json)
-            self.drive(text)
-            return
+            try:
+                self.drive(text)
+            except Refusal:
+                pass  # it is in a fence, or there are words in front of it: text like any other
+            else:
+                return
         self._mode, self._held = "free", b""
         self._spoken = self._spoken or bool(text)
+
+    def goes_on_behind_call(self) -> None:
+        """Somebody else has made a whole call."""
+        self.calls += 1
+        self._called()
 
     def goes_on_in_call(self, name: str, arguments: bytes) -> None:
         """Somebody else has begun this call. Raises `Refusal` if nobody can go on from it."""
@@ -153,8 +187,10 @@ class Form:
     def drive(self, letters: bytes) -> None:
         """Somebody else wrote this, marks and all. Raises `Refusal` if nobody can go on from it."""
         self._driven = True
-        self._feed(letters)
-        self._driven = False
+        try:
+            self._feed(letters)
+        finally:
+            self._driven = False
         self._spoken = self._spoken or bool(letters)
         self._held = b""  # the client has it
 
@@ -169,7 +205,7 @@ class Form:
     def close(self) -> list[Said]:
         """The answer ends here: what waited."""
         held, self._held = self._held, b""
-        if self.calls and self._mode in ("between", "over"):
+        if self.called or (self.calls and self._mode == "free"):
             self.reason = "tool_calls"
         if self._mode not in ("free", "thinking") or not held:
             return []
@@ -226,7 +262,12 @@ class Form:
             marks[speech.trigger.encode()] = "literal"
         if speech.thoughts is not None and not speech.say and not self._spoken:
             marks[speech.thoughts.open.encode()] = "thinking"
-        at, mark = _first(buffer, marks)
+        at, mark = first(buffer, marks)
+        rest, way = buffer[at + len(mark) :], speech.open[len(speech.trigger) :].encode()
+        if mark and marks[mark] == "literal" and not fits(rest, way):
+            said.append(Said("text", buffer[: at + len(mark)]))  # it only speaks of the mark
+            self._spoken, self._held = True, b""
+            return rest
         if mark and not (speech.first_only and marks[mark] == "literal" and buffer[:at].strip(SPACE)):
             if before := buffer[:at].rstrip(SPACE):
                 said.append(Said("text", before))
@@ -235,8 +276,9 @@ class Form:
             if marks[mark] == "thinking":
                 self._mode = "thinking"
             else:
-                self._expect({speech.open[len(speech.trigger) :].encode(): "name"})
-            return buffer[at + len(mark) :]
+                self._expect({way.lstrip(SPACE) if rest else way: "name"})
+                rest = rest.lstrip(SPACE)
+            return rest
         self._hold(buffer, marks, "text", said)
         return b""
 
@@ -252,10 +294,15 @@ class Form:
         self._held = b""
         self._block()
         self._thought = True
-        return buffer[at + len(mark) :]
+        rest = buffer[at + len(mark) :].lstrip(SPACE)
+        if self._mode == "literal" and not any(fits(rest, way) for way in self._ways):
+            return b""  # nobody has it yet, and it is not what has to come
+        if self._mode == "json" and self._document is not None and self._document.feed(rest) is None:
+            return b""
+        return rest
 
     def _hold(self, buffer: bytes, marks: Mapping[bytes, Mode], kind: Kind, said: list[Said]) -> None:
-        keep = _unfinished(buffer, marks)
+        keep = unfinished(buffer, marks)
         self._held = buffer[len(buffer) - keep :]
         if len(buffer) > keep:
             said.append(Said(kind, buffer[: len(buffer) - keep]))
@@ -286,10 +333,13 @@ class Form:
         if not self._shape.several or not speech.parallel or self.calls >= MOST_CALLS:
             self._mode, self.reason = "over", "tool_calls"
             return
-        opened = speech.open.encode()
-        self._expect({speech.after_call.encode() + opened: "name", opened: "name"}, "between")
+        self._parted = False
+        self._expect({speech.open.encode(): "name"}, "between")
 
     def _literal(self, data: bytes) -> bytes:
+        if self._mode == "between" and data[:1].isspace():
+            self._parted = True
+            return data.lstrip(SPACE)
         for count in range(1, len(data) + 1):
             ways: dict[bytes, Mode] = {
                 way[count:]: then for way, then in self._ways.items() if way.startswith(data[:count])
@@ -370,26 +420,6 @@ class Form:
         written = bytes(self._written)
         self._begin(self._mode, loose)
         return written + data
-
-
-def _first(buffer: bytes, marks: Mapping[bytes, Mode]) -> tuple[int, bytes]:
-    """The mark that stands first, and where."""
-    places = [(at, mark) for mark in marks if (at := buffer.find(mark)) >= 0]
-    return min(places, default=(0, b""))
-
-
-def _unfinished(buffer: bytes, marks: Mapping[bytes, Mode]) -> int:
-    """How many of the last letters may be the beginning of a mark, with the white space in front of it?"""
-    if not marks:
-        return 0
-    most = max(map(len, marks)) - 1
-    begun = 0
-    for length in range(min(most, len(buffer)), 0, -1):
-        if any(mark.startswith(buffer[len(buffer) - length :]) for mark in marks):
-            begun = length
-            break
-    rest = buffer[: len(buffer) - begun]
-    return len(buffer) - len(rest.rstrip(SPACE))
 
 
 def _all(parts: Iterable[Ids]) -> Ids:

@@ -48,14 +48,15 @@ class Forms:
             if said.kind == "text":
                 form.goes_on_from(said.letters)
                 continue
-            form.goes_on_in_call(said.name, said.letters)
             if place < len(prompt.said) - 1:
-                form.drive(speech.close.encode())
+                form.goes_on_behind_call()
+            else:
+                form.goes_on_in_call(said.name, said.letters)
         return form
 
 
 def _shape(job: Job) -> Shape:
-    tools = {tool.name: _grammar(f"tools.{tool.name}", tool.parameters, objects=True) for tool in job.shown}
+    tools = {tool.name: _arguments(tool.parameters) for tool in job.shown}
     if job.named:
         tools = {job.named: tools[job.named]}
     for part in job.parts:
@@ -67,13 +68,21 @@ def _shape(job: Job) -> Shape:
         tools=tools,
         must=job.choice == "required",
         several=job.parallel and not job.named,
-        json=_grammar("format", schema or {}, objects=schema is None) if document else None,
+        json=_document(schema or {}, objects=schema is None) if document else None,
         any=grammar_of(ANY, objects=bool(tools)),
     )
 
 
-def _grammar(place: str, schema: Any, *, objects: bool) -> Grammar:
+def _arguments(schema: Any) -> Grammar:
+    """A tool whose schema nobody can follow takes any object: the others are still there to be called."""
     try:
-        return grammar_of(json.dumps(schema, sort_keys=False), objects=objects)
+        return grammar_of(json.dumps(schema), objects=True)
+    except SchemaError:
+        return grammar_of(ANY, objects=True)
+
+
+def _document(schema: Any, *, objects: bool) -> Grammar:
+    try:
+        return grammar_of(json.dumps(schema), objects=objects)
     except SchemaError as error:
-        raise Refusal("request", f"'{place}': {error}", param=place.partition(".")[0]) from error
+        raise Refusal("request", f"'response_format': {error}", param="response_format") from error

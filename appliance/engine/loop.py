@@ -197,10 +197,10 @@ class Loop:
                 }
             )
             self._say(id, one.opening)
-            if one.prompt.committed >= one.limit:
-                self._finish(one, "length")
-            elif one.opening.reason is not None:
+            if one.opening.reason is not None:
                 self._finish(one, one.opening.reason)
+            elif one.prompt.committed >= one.limit:
+                self._finish(one, "length")
             elif one.reused == one.sure:
                 # A standby was here and left what follows: the first token needs no step.
                 self._draw(one, self._sequences.what_follows(seat.slot), one.times.began)

@@ -101,7 +101,7 @@ def test_arguments_keep_to_the_schema() -> None:
 
 def test_several_calls_are_counted() -> None:
     one = form()
-    said = say(one, '<tool_call>look" {"city": "A"}\nlook_ {}')
+    said = say(one, '<tool_call>look" {"city": "A"}\n<look_ {}')
     assert [piece for piece in told(said) if piece[0] == "name"] == [("name", "look", 0), ("name", "look_again", 1)]
     assert one.calls == 2
 
@@ -165,9 +165,8 @@ def test_a_call_that_another_began_goes_on_wherever_it_was_cut(cut: int) -> None
 def test_behind_a_call_of_anothers_a_second_one_may_come() -> None:
     one = form()
     one.goes_on_from(b"I look. <tool_call> is a mark.")
-    one.goes_on_in_call("look", b'{"city": "A"}')
-    one.drive(HERMES.close.encode())
-    assert told(say(one, "\nlook_ {}"))[0] == ("name", "look_again", 1)
+    one.goes_on_behind_call()
+    assert told(say(one, "\n<look_ {}"))[0] == ("name", "look_again", 1)
 
 
 def test_arguments_that_keep_to_no_schema_may_become_any_document() -> None:
@@ -243,5 +242,73 @@ def test_white_space_behind_whole_arguments_is_nobodys(row: Speech, blank: str) 
     one.goes_on_in_call("look", b'{"city": "A"}' + blank.encode())
     assert give(one) == []
     assert may_end(one) or one.over
+    one.close()
+    assert one.reason == "tool_calls"
+
+
+def test_a_line_feed_behind_a_call_is_no_second_call() -> None:
+    one = form(tools={"look": TOOLS["look"]})
+    say(one, '<tool_call> {"city": "A"}')
+    assert say(one, "\n") == []
+    assert may_end(one)
+    with pytest.raises(AssertionError, match="may not come"):
+        say(one, "\n")
+    one.close()
+    assert (one.reason, one.calls) == ("tool_calls", 1)
+
+
+@pytest.mark.parametrize("behind", ["` tag", ", or", ". And", " is a tag"])
+def test_text_that_speaks_of_the_mark_is_text(behind: str) -> None:
+    one = form()
+    written = f"The `<tool_call>{behind}".encode()
+    assert told(one.take(5, written, written) + one.close()) == [("text", written.decode(), 0)]
+    assert told(one.take(5, b" b", b" b")) == [("text", " b", 0)]
+
+
+def test_letters_behind_a_mark_that_begin_a_call_are_its_own() -> None:
+    for behind in ("{", "\n\n", '\n{"name": "'):
+        one = form(tools={"look": TOOLS["look"]})
+        written = f"<tool_call>{behind}".encode()
+        assert told(one.take(5, written, written) + give(one)) == [("name", "look", 0)]
+
+
+@pytest.mark.parametrize("shape", [{"must": True, "tools": {"look": TOOLS["look"]}}, {"json": ANY, "tools": {}}])
+def test_what_does_not_fit_behind_thoughts_is_nobodys(shape: dict[str, object]) -> None:
+    one = form(thinking=True, **shape)
+    one.take(5, b"Hm.</think>. So", b"Hm.</think>. So")
+    give(one)
+    assert not may_end(one)
+    assert say(one, '{"city": "A"}')[-1].data == b"}"
+
+
+def test_names_in_any_script_are_told_apart() -> None:
+    one = form(tools={"höhe": ANY, "hänge": ANY, "获取": ANY, "获得": ANY}, must=True)
+    give(one)
+    one.take(5, "获".encode() + b"\xe5\xbe", "获".encode() + b"\xe5\xbe")
+    assert told(say(one, "") + one.take(6, b"\x97", b"\x97") + give(one)) == [("name", "获得", 0)]
+
+
+def test_a_call_that_must_be_comes_when_the_model_wants_to_end() -> None:
+    one = form(must=True, tools={"look": TOOLS["look"]})
+    one.goes_on_from(b"The wea")
+    assert told(say(one, "ther.")) == [("text", "ther.", 0)]
+    assert one.insist()
+    assert told(give(one)) == [("name", "look", 0)]
+    assert not form().insist()
+
+
+def test_a_document_in_a_fence_is_gone_on_with_as_text() -> None:
+    one = form(json=grammar_of(CITY), tools={})
+    one.goes_on_from(b'```json\n{"city": ')
+    assert told(say(one, '"A"}')) == [("text", '"A"}', 0)]
+
+
+def test_a_whole_call_whose_mark_is_missing_is_a_call() -> None:
+    one = form(must=True, tools={"look": TOOLS["look"]})
+    give(one)
+    assert not one.called
+    for token in letters(' {"city": "A"}'):
+        one.take(token, VOCABULARY.pieces[token], VOCABULARY.pieces[token])
+    assert one.called
     one.close()
     assert one.reason == "tool_calls"

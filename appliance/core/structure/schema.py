@@ -23,7 +23,7 @@ from appliance.core.structure.shapes import Shaping, pruned
 
 MOST_NODES = 4_000
 MOST_SHAPES = 8_000
-MOST_KEPT = 64
+MOST_KEPT = 512
 MOST_TEXT = 1_500_000
 KEPT_TEXT = 64_000  # letters of a schema that is remembered
 

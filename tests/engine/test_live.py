@@ -247,7 +247,7 @@ def test_tokens_are_counted_while_answers_are_written(box: Box) -> None:
     alone, with_tools = box.do(count())
     refused = box.ask(messages=[SYSTEM, {"role": "user", "content": FRANCE}])
     assert alone == refused[-1]["prompt_tokens"] - 1
-    assert 10 * 24 < with_tools - alone < 24 * 24
+    assert 20 * 24 < with_tools - alone < 60 * 24
 
 
 def test_a_killed_engine_comes_back_and_the_answer_goes_on(box: Box) -> None:

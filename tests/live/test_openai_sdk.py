@@ -160,8 +160,11 @@ def test_the_asynchronous_client_gets_answers_too_many_at_once(box: Stage) -> No
         ({"max_tokens": 0}, "max_tokens"),
         ({"stop": 7}, "stop"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
-        ({"n": 2}, "n"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"n": 9}, "n"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "f", "schema": {"type": "?"}}}},
+            "response_format",
+        ),
     ],
 )
 def test_bad_input_is_a_bad_request_that_names_the_field(sdk: openai.OpenAI, asked: dict[str, Any], param: str) -> None:

@@ -409,7 +409,6 @@ def test_an_agents_tools_are_read_once(box: Stage) -> None:
     assert shared >= other - 24
 
 
-@pytest.mark.xfail(reason="backends/following.py tells the engine of the messages only, not of the tools", strict=True)
 def test_an_agents_tools_are_read_while_the_cloud_answers(tmp_path: Path, starter_gguf: Path) -> None:
     """Standing by, the box reads them beside the cloud; taking over inside a call it has nothing to read."""
     script = Script(text="Hm. ", calls=(Call(name="tool_1", arguments='{"kind":"wi'),))

@@ -219,6 +219,9 @@ def _authorities(ca: Path | None) -> ssl.SSLContext:
     return context
 
 
+_looked_at: WeakSet[asyncio.Future[None]] = WeakSet()
+
+
 @contextmanager
 def ended_with_its_connection(answer: aiohttp.ClientResponse) -> Iterator[None]:
     """While its body is read. aiohttp closes a connection on which something comes that is no HTTP, and forgets whoever
@@ -229,9 +232,11 @@ def ended_with_its_connection(answer: aiohttp.ClientResponse) -> Iterator[None]:
         yield
         return
 
-    def tell(closed: asyncio.Future[None]) -> None:
-        if not closed.cancelled():
-            closed.exception()  # else the loop would complain that nobody looked at it
+    if closed not in _looked_at:  # else the loop would complain of each reset that nobody looked at it
+        _looked_at.add(closed)
+        closed.add_done_callback(lambda closed: closed.cancelled() or closed.exception())
+
+    def tell(_: asyncio.Future[None]) -> None:
         if not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ClientPayloadError("The connection ended before the answer."))
 

@@ -1,9 +1,11 @@
 """Every way in which aiohttp and a real line can fail, and where the key must not turn up."""
 
 import asyncio
+import gc
 import inspect
 import socket
 import ssl
+import struct
 import traceback
 from contextlib import suppress
 
@@ -185,6 +187,23 @@ def test_nonsense_in_mid_answer_is_noticed_though_the_connection_stays(body):
     answer = says(200, SSE if body is None else JSON, said, gate, Nonsense(b"zzzz\r\nhello\r\n"), Gate())
     got, error = within(scene, answer)
     assert (got, error.fault) == ("Hi" if body is None else "", BROKEN)
+
+
+def test_a_reset_of_a_kept_connection_is_nothing_to_complain_of():
+    """asyncio complains of an exception that nobody looked at."""
+    gate = Gate()
+
+    async def scene(made, cloud):
+        asyncio.get_running_loop().call_later(0.05, gate.open.set)
+        assert await heard(made) == ("Hi", None)
+        for writer in list(cloud._writers):
+            line = writer.transport.get_extra_info("socket")
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        await asyncio.sleep(0.05)
+        return [one for one in gc.get_objects() if isinstance(one, asyncio.Future) and one._log_traceback]
+
+    assert within(scene, says(200, SSE, chunk("Hi"), gate, chunk(None, "stop"))) == []
 
 
 def test_a_reset_in_mid_answer_is_broken():

@@ -270,7 +270,8 @@ def test_no_mask_of_a_bomb_takes_long(name):
             assert len(tokens) or guide.complete
             if not len(tokens):
                 break
-    assert max(spent) < 2.0  # about 30 ms alone on its core, and seconds without a bound
+    assert max(spent) < 2.0  # about 30 ms alone on its core, and seconds without a bound;
+    assert sorted(spent)[-2:][0] < 0.2  # one may be held up by the machine
 
 
 def test_white_space_comes_to_an_end():

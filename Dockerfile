@@ -9,6 +9,8 @@
 ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim-bookworm AS builder
+# Debian keeps only the newest of a release, so a pinned version would soon be gone.
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends build-essential cmake ninja-build \
  && rm -rf /var/lib/apt/lists/*
@@ -30,10 +32,13 @@ LABEL org.opencontainers.image.title="fallback-appliance" \
       org.opencontainers.image.description="A local-first LLM fallback appliance (CPU, x86-64-v3)" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libgomp1 \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 8484 --user-group --home-dir /var/lib/appliance --create-home --shell /usr/sbin/nologin appliance
+# What was built above, and nothing else: there is no version to choose.
+# hadolint ignore=DL3013
 RUN --mount=type=bind,from=builder,source=/wheels,target=/wheels \
     pip install --no-cache-dir --root-user-action=ignore --no-index --find-links=/wheels fallback-appliance
 ENV APPLIANCE_HOME=/var/lib/appliance PYTHONUNBUFFERED=1

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from appliance import __version__
-from appliance.cli import bench, chat, drill, incidents, models, report, serve, status
+from appliance.cli import bench, bundle, chat, doctor, drill, incidents, models, report, serve, service, status
 from appliance.cli.outcome import FINE, INTERNAL, INTERRUPTED, NOT_WELL, USAGE, WRONG_SETUP, Unwell
 from appliance.config import ConfigError, debugging
 from appliance.store.catalog import StoreError
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("--version", action="version", version=f"appliance {__version__}")
     commands = found.add_subparsers(dest="command", metavar="COMMAND")
-    for group in (serve, chat, status, incidents, report, drill, bench, models):
+    for group in (serve, chat, status, incidents, report, doctor, drill, bench, models, bundle, service):
         group.add(commands)
     return found
 

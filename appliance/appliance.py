@@ -18,7 +18,8 @@ from appliance.backends.cloud import CloudBackend, CloudTarget
 from appliance.backends.health import Health, Patient
 from appliance.backends.local import LocalBackend
 from appliance.backends.process import Engine, EngineSpec
-from appliance.config import Config, TimeoutConfig, UpstreamConfig
+from appliance.backends.refused import crashed
+from appliance.config import Config, LocalConfig, TimeoutConfig, UpstreamConfig
 from appliance.core.attempt import Tried
 from appliance.core.budget import Budget
 from appliance.core.chat import (
@@ -45,6 +46,9 @@ from appliance.store.store import Resolved
 log = logging.getLogger("appliance")
 
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC)}
+AT_ONCE = ("standby", "unload_after", "overflow")
+"""Keys of [local] that come true without another engine."""
+EXCHANGED = "The local model was exchanged for another."
 COUNT_PATH = "v1/messages/count_tokens"
 LETTERS_PER_TOKEN = 3
 """Of JSON, on the safe side; for the time in which nobody can count."""
@@ -76,28 +80,20 @@ class Appliance:
         self.metrics = Metrics()
         self.ledger = ledger
         self.journal = Journal(self.metrics.attempted, keep=ledger.keep if ledger else None)
-        self.model_name = model.name
-        self.engine = engine or Engine(
-            EngineSpec(
-                path=str(model.path),
-                context=config.local.context,
-                slots=config.local.slots,
-                gpu_layers=config.local.gpu_layers,
-                threads=config.local.threads,
-                kv_type=config.local.kv_type,
-                mlock=config.local.mlock,
-                queue=config.local.queue,
-                template=model.template,
-            ),
-            unload_after=config.local.unload_after,
-            totals=lambda stats: self.metrics.engine_said(stats, life=self.engine.pid or 0),
-        )
+        self.model = model
+        self.engine = engine or self._engine(config.local, model)
         self._local = local or LocalBackend(self.engine, model.name, standby=config.local.standby)
+        self.wanted: tuple[LocalConfig, Resolved] | None = None
+        """What the configuration asks for on the box since the last reload, and is not there yet."""
+        self.wish = asyncio.Event()
+        """Set with it."""
         self.started_at = time.time()
         self.running: set[Relay] = set()
         """The answers that are under way."""
         self._random = random.Random()
         self._retired: list[CloudBackend] = []
+        self._leaving: list[Engine] = []  # they finish what they write
+        self._over = False
         self.clouds: dict[str, CloudBackend] = {}
         self.breakers: dict[str, Breakers] = {}
         self._budgets: dict[str, Budget] = {}
@@ -119,23 +115,29 @@ class Appliance:
         self.health.start()
 
     async def aclose(self) -> None:
+        self._over = True
         await self.health.aclose()
-        await self.engine.stop()
+        for engine in (self.engine, *self._leaving):
+            await engine.stop()
         for cloud in (*self.clouds.values(), *self._retired):
             await cloud.aclose()
         if self.ledger is not None:
             await asyncio.to_thread(self.ledger.close)
 
-    def reload(self, config: Config) -> tuple[str, ...]:
-        """Take over a new configuration without dropping a running answer.
+    def reload(self, config: Config, model: Resolved | None = None) -> tuple[str, ...]:
+        """Take over a new configuration without dropping a running answer. What needs another engine is `wanted` from
+        then on, and comes true with `exchange`.
 
         Returns:
-            The keys that need a restart to come true, like "local.context".
+            The keys that need a restart to come true, like "server.port".
         """
-        local = replace(self.config.local, standby=config.local.standby, unload_after=config.local.unload_after)
-        if local != self.config.local:
-            self._local.adopt(local.standby)
-            self.engine.unload_after = local.unload_after
+        local = replace(self.config.local, **{key: getattr(config.local, key) for key in AT_ONCE})
+        self._local.adopt(local.standby)
+        self.engine.unload_after = local.unload_after
+        asked, has = (config.local, model or self.model), (local, self.model)
+        self.wanted = asked if asked != has else None
+        if self.wanted is not None:
+            self.wish.set()
         self._adopt(config)
         self.config = replace(
             self.config,
@@ -146,11 +148,44 @@ class Appliance:
         )
         waiting = tuple(
             f"{section}.{field.name}"
-            for section in ("server", "local", "paths")
+            for section in ("server", "paths")
             for field in fields(getattr(config, section))
             if getattr(getattr(config, section), field.name) != getattr(getattr(self.config, section), field.name)
         )
         return waiting
+
+    async def exchange(self, local: LocalConfig, model: Resolved, *, patience: float) -> None:
+        """Put another engine in the place of this one: box memory holds one of them. Clouds go on answering; what the
+        box is asked meanwhile waits for the new engine, and so does, after `patience` seconds, what the old one was
+        still writing: it goes on there."""
+        before = self.engine
+        self.engine = self._engine(local, model)
+        self._local.exchange(self.engine, model.name)
+        self.config, self.model = replace(self.config, local=local), model
+        self._leaving.append(before)
+        await before.idle(patience)
+        await before.stop(because=crashed(EXCHANGED))
+        self._leaving.remove(before)
+        if not self._over:
+            await self.engine.start()
+
+    def _engine(self, local: LocalConfig, model: Resolved) -> Engine:
+        engine = Engine(
+            EngineSpec(
+                path=str(model.path),
+                context=local.context,
+                slots=local.slots,
+                gpu_layers=local.gpu_layers,
+                threads=local.threads,
+                kv_type=local.kv_type,
+                mlock=local.mlock,
+                queue=local.queue,
+                template=model.template,
+            ),
+            unload_after=local.unload_after,
+            totals=lambda stats: self.metrics.engine_said(stats, life=engine.pid or 0),
+        )
+        return engine
 
     def _adopt(self, config: Config) -> None:
         before = {upstream.name: upstream for upstream in self.config.upstreams}
@@ -312,6 +347,10 @@ class Appliance:
         )
 
     # ------------------------------------------------------------------------------------------------ state
+
+    @property
+    def model_name(self) -> str:
+        return self.model.name
 
     @property
     def serving(self) -> str | None:

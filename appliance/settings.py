@@ -1,328 +1,313 @@
-"""What does each key of `appliance.toml` take? One table, and the functions that accept or refuse a value.
+"""What keys does `appliance.toml` have, and what are they for? One table: docs/configuration.md is made of it
+(scripts/configuration.py), and every sentence about a wrong value.
 
 Rules of this file:
 
-1. A rule never sees the file, the environment or the disk; `config` does.
-2. ``accept`` gives the value in the form the program wants, or raises `Unexpected`.
-3. A key of a later version is a row too, with the values that describe what this version does anyway.
+1. A row says what the key takes, what it means, a value that somebody could want, and the default in words where it is
+   not simply the one in `config`.
+2. A key of a later version is a row too, with the values that describe what this version does anyway.
+3. A variable of the environment that we read has a row as well.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import json
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Mapping
 
-T = TypeVar("T")
-
-RESERVED_NAMES = ("local", "auto", "cloud")
-OF_THE_BODY = frozenset(
-    "accept accept-encoding connection content-encoding content-length content-type expect keep-alive "
-    "proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade".split()
+from appliance import accept
+from appliance.accept import (
+    RESERVED_NAMES,
+    Key,
+    Later,
+    Unexpected,
+    UnexpectedPart,
+    UnknownName,
+    fits_header,
+    one_of,
+    seconds,
+    whole,
 )
-"""Headers that describe the body or the connection, and are not the configuration's to say."""
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+__all__ = [
+    "QUIRKS",
+    "SECTIONS",
+    "VARIABLES",
+    "Key",
+    "Later",
+    "Unexpected",
+    "UnexpectedPart",
+    "UnknownName",
+    "fits_header",
+]
 
-class Unexpected(Exception):
-    """This value is not what the key takes. With a sentence: why not, in place of the usual expectation."""
+_PATTERNS = Key("a list of model names or patterns", accept.patterns)
+_SWITCH = Key("true or false", accept.flag)
+_ADDRESS = Key("an http:// or https:// address with a host and without credentials", accept.base_url, address=True)
+_PATH = Key("the path of a folder", accept.text)
 
-
-class UnexpectedPart(Unexpected):
-    """Of a list or a table only the part `at` will not do, which is `value` and must be `expected`."""
-
-    def __init__(self, at: tuple[str | int, ...], value: object, expected: str) -> None:
-        super().__init__()
-        self.at = at
-        self.value = value
-        self.expected = expected
-
-
-class UnknownName(Unexpected):
-    """A table has a key of a `name` that is none of the `known`."""
-
-    def __init__(self, name: str, known: Mapping[str, object]) -> None:
-        super().__init__()
-        self.name = name
-        self.known = known
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What one key takes: in words, and as a function that gives the value or raises `Unexpected`. Of a ``secret`` only
-    the kind is ever shown, of an ``address`` all but who logs in there."""
-
-    expected: str
-    accept: Callable[[Any], Any]
-    secret: bool = False
-    address: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """A key of a later version, and the values (if any) that describe what this one does."""
-
-    today: tuple[Any, ...] = ()
-
-
-def _one_of(*words: str, later: Sequence[str] = ()) -> Key:
-    def accept(value: Any) -> str:
-        if isinstance(value, str) and value in words:
-            return value
-        raise Unexpected("is not in this version yet" if isinstance(value, str) and value in later else "")
-
-    return Key(" or ".join(json.dumps(word) for word in words), accept)
-
-
-def _whole(least: int, most: int | None = None, *, or_auto: bool = False, auto_later: bool = False) -> Key:
-    def accept(value: Any) -> int | str:
-        if or_auto and value == "auto":
-            return "auto"
-        if auto_later and value == "auto":
-            raise Unexpected("is not in this version yet")
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise Unexpected
-        if value < least or (most is not None and value > most):
-            raise Unexpected
-        return value
-
-    limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-    return Key(f"a whole number {limits}" + (' or "auto"' if or_auto else ""), accept)
-
-
-def _seconds(*, or_auto: bool = False) -> Key:
-    def accept(value: Any) -> float | str:
-        if or_auto and value == "auto":
-            return "auto"
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-            raise Unexpected
-        return float(value)
-
-    return Key("a number of seconds above 0" + (' or "auto"' if or_auto else ""), accept)
-
-
-def _seconds_or_never(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise Unexpected
-    return float(value)
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise Unexpected
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise Unexpected
-    return value
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
-        raise Unexpected
-    return tuple(_part(_text, item, "a string that is not empty", at) for at, item in enumerate(value))
-
-
-def _part(accept: Callable[[Any], T], value: Any, expected: str, at: str | int) -> T:
-    """What `accept` makes of the part `at` of a list or a table."""
-    try:
-        return accept(value)
-    except UnexpectedPart as reason:
-        raise UnexpectedPart((at, *reason.at), reason.value, reason.expected) from None
-    except Unexpected:
-        raise UnexpectedPart((at,), value, expected) from None
-
-
-def _patterns(value: Any) -> tuple[str, ...]:
-    return () if value == [] else _texts(value)
-
-
-def _pairs(value: Any, expected: str) -> tuple[tuple[str, str], ...]:
-    if not isinstance(value, dict):
-        raise Unexpected
-    return tuple((_text(name), _part(_text, target, expected, name)) for name, target in value.items())
-
-
-def _aliases(value: Any) -> tuple[tuple[str, str], ...]:
-    return _pairs(value, "the name of a model")
-
-
-def _http_headers(value: Any) -> tuple[tuple[str, str], ...]:
-    expected = "a single line of ASCII"
-    pairs = _pairs(value, expected)
-    for name, content in pairs:
-        if not _HEADER_NAME.fullmatch(name):
-            raise Unexpected
-        if name.lower() in OF_THE_BODY:
-            raise Unexpected(f"names {name.lower()}, and that describes the body or the connection")
-        if not fits_header(content):
-            raise UnexpectedPart((name,), content, expected)
-    return tuple((name.lower(), content) for name, content in pairs)
-
-
-def fits_header(content: str) -> bool:
-    return content.isascii() and content.isprintable() and content == content.strip()
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
-        raise Unexpected
-    if value.lower() in RESERVED_NAMES:
-        raise Unexpected("means something else to us")
-    return value
-
-
-def _url(value: Any) -> str:
-    """A web address without a trailing slash."""
-    text = _text(value).rstrip("/")
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, half an IPv6 address
-        good = False
-    if not good or not fits_header(text) or " " in text:
-        raise Unexpected
-    return text
-
-
-def _base_url(value: Any) -> str:
-    text = _url(value)
-    parts = urlsplit(text)
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise Unexpected
-    return text
-
-
-def _proxy(value: Any) -> str:
-    """A proxy's address; or "none", which stands for no proxy, whatever the environment says."""
-    if isinstance(value, str) and value.lower().startswith("socks"):
-        raise Unexpected("is SOCKS, and that is not supported")
-    text = "none" if value == "none" else _url(value)
-    if urlsplit(text).query or urlsplit(text).fragment or urlsplit(text).path not in ("none", ""):
-        raise Unexpected
-    return text
-
-
-def _header_name(value: Any) -> str:
-    if not isinstance(value, str) or not _HEADER_NAME.fullmatch(value):
-        raise Unexpected
-    if value.lower() in (*OF_THE_BODY, "host"):
-        raise Unexpected("describes the body or the connection")
-    return value.lower()
-
-
-def _quirks(value: Any) -> dict[str, bool | tuple[str, ...]]:
-    if not isinstance(value, dict):
-        raise Unexpected
-    for name in value:
-        if name not in _QUIRKS:
-            raise UnknownName(name, _QUIRKS)
-    return {name: _part(_QUIRKS[name].accept, content, _QUIRKS[name].expected, name) for name, content in value.items()}
-
-
-def _origins(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise Unexpected
-    for origin in value:
-        if _base_url(origin) != origin or urlsplit(origin).path:
-            raise Unexpected
-    return tuple(value)
-
-
-def _host(value: Any) -> str:
-    text = _text(value)
-    try:
-        loopback = text == "localhost" or ipaddress.ip_address(text).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise Unexpected("others can reach, and client keys, which it would need, are not in this version yet")
-    return text
-
-
-_QUIRK_PATTERNS = Key("a list of model names or patterns", _patterns)
-_SWITCH = Key("true or false", _flag)
-_QUIRKS: Mapping[str, Key] = {
-    "new_limit": _QUIRK_PATTERNS,
-    "effort": _QUIRK_PATTERNS,
-    "unthinking_tools": _QUIRK_PATTERNS,
-    "reasoning_back": _QUIRK_PATTERNS,
-    "short_ids": _SWITCH,
-    "stream_usage": _SWITCH,
-    "user_after_tool": _SWITCH,
-    "signed_thinking": _SWITCH,
+QUIRKS: Mapping[str, Key] = {
+    "new_limit": _PATTERNS.means("models that take `max_completion_tokens` and refuse `max_tokens`", ["thinker-*"]),
+    "effort": _PATTERNS.means(
+        "models that can be told how much to think; the others are not told, because they would refuse", ["thinker-*"]
+    ),
+    "unthinking_tools": _PATTERNS.means(
+        'models that take function tools on this wire only when told not to think (`reasoning_effort: "none"`)',
+        ["thinker-4"],
+    ),
+    "reasoning_back": _PATTERNS.means(
+        "models that refuse a turn with tool calls which comes back without what they thought before them (DeepSeek's"
+        " and Moonshot's with thinking on)",
+        ["deepseek-*"],
+    ),
+    "short_ids": _SWITCH.means("ids of tool calls must be nine letters or digits, as Mistral has it", True),
+    "stream_usage": _SWITCH.means("token counts may be asked for in a stream (`stream_options`)", False),
+    "user_after_tool": _SWITCH.means(
+        "the user may speak right behind a tool's result. If not, as Mistral has it, what the user says there becomes"
+        " part of the result",
+        False,
+    ),
+    "signed_thinking": _SWITCH.means(
+        'only with `api = "anthropic"`, and between the same wires too: while `thinking` is enabled, a tool call that'
+        " is being answered must stand behind thinking which this cloud has signed, as Anthropic has it. If somebody"
+        " else made the call while this cloud was out, `thinking` is left out until that turn is over",
+        True,
+    ),
 }
-_ADDRESS = Key("an http:// or https:// address with a host and without credentials", _base_url, address=True)
-_PATH = Key("the path of a folder", _text)
+
 SECTIONS: Mapping[str, Mapping[str, Key | Later]] = {
     "server": {
-        "host": Key('"127.0.0.1", "::1" or "localhost"', _host),
-        "port": _whole(0, 65535),  # 0: any free one
-        "log": _one_of("text", "json"),
-        "origins": Key('a list of web origins like "https://example.org", without path and without "*"', _origins),
+        "host": Key('"127.0.0.1", "::1" or "localhost"', accept.host).means(
+            'where to listen. Loopback only (`"127.0.0.1"`, `"::1"`, `"localhost"`): without client keys, which are not'
+            " in this version yet, anybody on the network could use it",
+            "::1",
+        ),
+        "port": whole(0, 65535).means("0 takes any free port", 9000),
+        "log": one_of("text", "json").means(
+            '`"json"`: one JSON object per line, for machines. Neither ever holds text of a prompt or an answer', "json"
+        ),
+        "origins": Key(
+            'a list of web origins like "https://example.org", without path and without "*"', accept.origins
+        ).means("web pages that may call. A page that is not listed is refused", ["https://app.example"]),
         "tls_cert": Later(),
         "tls_key": Later(),
         "socket": Later(),
     },
     "local": {
-        "model": Key("the name of a model of the catalog or the path of a .gguf file", _text),
-        "context": _whole(256, auto_later=True),
-        "slots": _whole(1, 256),
-        "gpu_layers": _whole(0, or_auto=True),
-        "threads": _whole(1, or_auto=True),
-        "kv_type": _one_of("f16", "q8_0", "q4_0"),
-        "mlock": _SWITCH,
-        "queue": _whole(0),
-        "overflow": _one_of("trim", "refuse"),
-        "standby": _one_of("cold", "auto", "hot"),
-        "unload_after": Key("a number of seconds, 0 or more (0: never)", _seconds_or_never),
+        "model": Key("the name of a model or the path of a .gguf file", accept.text).means(
+            "a name out of `appliance models list`, `hf:OWNER/REPO/FILE.gguf` once it is pulled, or the path of a"
+            " `.gguf`, relative to this file",
+            "models/mine.gguf",
+        ),
+        "context": whole(256, auto_later=True).means(
+            "tokens guaranteed to each slot, for the conversation and the answer together", 8192
+        ),
+        "slots": whole(1, 256).means(
+            "answers generated at the same time. Memory for the cache grows with `slots` times `context`", 2
+        ),
+        "gpu_layers": whole(0, or_auto=True).means(
+            'how many layers go to the GPU; `"auto"` is as many as there are, if llama.cpp was built for a GPU', 20
+        ),
+        "threads": whole(1, or_auto=True).means('`"auto"` is one for each physical core this process may use', 4),
+        "kv_type": one_of("f16", "q8_0", "q4_0").means(
+            'how the cache is stored: `"f16"`, `"q8_0"` (half the memory), `"q4_0"` (a quarter; long answers suffer)',
+            "q8_0",
+        ),
+        "mlock": _SWITCH.means(
+            "keep the model in memory by force, so that it is never swapped out; needs a sufficient memlock limit, and"
+            " says so if there is none",
+            True,
+        ),
+        "queue": whole(0).means("requests that may wait for a slot; the next one gets a 503 with Retry-After", 16),
+        "overflow": one_of("trim", "refuse").means(
+            'when a cloud\'s conversation does not fit the box: `"trim"` drops the oldest turns (system prompt and'
+            ' latest turns stay) and says so in `x-appliance-degraded`; `"refuse"` gives the client an error with both'
+            " numbers. A request made to the box itself is never trimmed",
+            "refuse",
+        ),
+        "standby": one_of("cold", "auto", "hot").means(
+            "does the box compute a conversation while a cloud still answers it, so that it can go on at once?"
+            ' `"cold"` never; `"hot"` always; `"auto"` when it is cheap (20 s of prefill on an idle box, 1 s on a busy'
+            " one) or when the cloud has become suspicious. It gives way to every real request."
+            ' `"auto"` looks at answers that have lasted a quarter of a second',
+            "hot",
+        ),
+        "unload_after": Key("a number of seconds, 0 or more (0: never)", accept.seconds_or_never).means(
+            "idle seconds after which the engine gives its memory back; the next request for the box loads the model"
+            " again. 0: never",
+            900,
+        ),
         "embedding_model": Later(),
     },
     "upstream": {
-        "name": Key("letters, digits, dots and dashes, and none of " + ", ".join(RESERVED_NAMES), _name),
-        "preset": Key("the name of a preset", _text),
-        "api": _one_of("openai", "anthropic", later=("responses", "ollama")),
-        "base_url": _ADDRESS,
-        "key": Key("env:NAME, file:PATH, client or the key itself", _text, secret=True),
-        "key_header": Key("the name of a header", _header_name),
-        "models": Key("a list of model names or patterns", _patterns),
-        "aliases": Key("a table of model names or patterns to model names", _aliases),
-        "prefill": _SWITCH,
-        "context": _whole(256),
-        "headers": Key("a table of header names to single-line ASCII values", _http_headers, secret=True),
+        "preset": Key("the name of a preset", accept.text).means(
+            'a known provider: `"anthropic"`, `"openai"`, `"gemini"`, `"deepseek"`, `"openrouter"`, `"n1n"`,'
+            ' `"mistral"`, `"groq"`, `"azure"`, `"vllm"`, `"llama-server"`, `"lmstudio"`, `"ollama"`. It fills in every'
+            " key that is not written, `name` and `key` included",
+            "openai",
+            default="none",
+        ),
+        "name": Key("letters, digits, dots and dashes, and none of " + ", ".join(RESERVED_NAMES), accept.name).means(
+            "what you call it: letters, digits, dots and dashes; not `local`, `auto` or `cloud`",
+            "work",
+            default="needed",
+        ),
+        "api": one_of("openai", "anthropic", later=("responses", "ollama")).means(
+            'the wire it speaks: `"openai"` (chat completions) or `"anthropic"` (messages)', "anthropic"
+        ),
+        "base_url": _ADDRESS.means(
+            'with `"openai"` the address that `/chat/completions` is added to, usually ending in `/v1`; with'
+            ' `"anthropic"` the one that `/v1/messages` is added to, so without `/v1` (one that is written there is'
+            " dropped)",
+            "https://llm.example/v1",
+            default="needed",
+        ),
+        "key": Key("env:NAME, file:PATH, client or the key itself", accept.text, secret=True).means(
+            '`"env:NAME"`, `"file:PATH"`, or the key itself, which draws a warning. `"client"`: there is none here, and'
+            " the caller's own credential goes up. Never shown anywhere",
+            "env:WORK_API_KEY",
+            default="none",
+        ),
+        "key_header": Key("the name of a header", accept.header_name).means(
+            "the header the key goes in; none that describes the body or the connection, such as `host`. In"
+            ' `"authorization"` it is a bearer token, which is how `"openai"` has it; `"anthropic"` has `"x-api-key"`,'
+            ' Azure `"api-key"`. An OAuth token of Anthropic (`sk-ant-oat...`) is put into `"authorization"` by itself',
+            "api-key",
+            default="the wire's own",
+        ),
+        "models": _PATTERNS.means(
+            "requests for these models are offered to it; `*` stands for anything. `[]` where it stands in for others"
+            " only, by `aliases`",
+            ["gpt-*", "o3"],
+        ),
+        "aliases": Key("a table of model names or patterns to model names", accept.aliases).means(
+            "offered under another name: what asks for the one on the left is asked for as the one on the right."
+            " This is how one cloud stands in for another",
+            {"gpt-*": "deepseek-chat"},
+            default="`{}`",
+        ),
+        "prefill": _SWITCH.means(
+            "it goes on from a half-written assistant turn, so that it may take over in mid-sentence. Many clouds do"
+            " not; say `true` only of one that does",
+            True,
+        ),
+        "context": whole(256).means(
+            "tokens it can hold. Accepted, and not yet acted on in this version", 128000, default="none"
+        ),
+        "headers": Key("a table of header names to single-line ASCII values", accept.http_headers, secret=True).means(
+            "sent with every request, in place of the caller's of the same name; none that describes the body or the"
+            " connection, such as `content-length`",
+            {"x-team": "edge"},
+            default="`{}`",
+        ),
         "quirks": Key(
             "a table of new_limit, effort, unthinking_tools, reasoning_back (lists), "
             "short_ids, stream_usage, user_after_tool, signed_thinking (switches)",
-            _quirks,
+            accept.table(QUIRKS),
+        ).means(
+            "in what it differs from the pure form of its wire; see [below](#quirks)",
+            {"stream_usage": False},
+            default="the preset's",
         ),
-        "proxy": Key('an http:// or https:// address with a host, or "none"', _proxy, address=True),
-        "ca": Key("the path of a PEM file", _text),
-        "status_page": Key(
-            "an http:// or https:// address with a host and without credentials", _base_url, address=True
+        "proxy": Key('an http:// or https:// address with a host, or "none"', accept.proxy, address=True).means(
+            '`"http://user:password@host:port"` (or `https`; SOCKS is not supported), or `"none"`; see'
+            " [below](#proxies-and-certificates)",
+            "http://proxy.example:3128",
+            default="the environment's",
         ),
-        "watch_whole": _SWITCH,
-        "hedge": _SWITCH,
-        "canary": Key("the name of a model", _text),
+        "ca": Key("the path of a PEM file", accept.text).means(
+            "a PEM file with the certificates to trust, instead of the public ones; see"
+            " [below](#proxies-and-certificates)",
+            "company.pem",
+            default="the environment's",
+        ),
+        "status_page": _ADDRESS.means(
+            "where the provider says how it is, for `appliance doctor`: a page that speaks like Statuspage",
+            "https://status.llm.example",
+            default="the preset's",
+        ),
+        "watch_whole": _SWITCH.means(
+            "a whole answer is asked as a stream, so that silence and a broken connection are noticed while it is"
+            " written; the answer is put together from the stream, so it is not the cloud's own bytes",
+            True,
+        ),
+        "hedge": _SWITCH.means(
+            "when this cloud is late with its first word, the next one in line that takes the request is asked beside"
+            " it, once, within the retry budget; whoever speaks first answers. Streamed answers only; never to a cloud"
+            " whose breaker is not closed, and the box never races",
+            True,
+        ),
+        "canary": Key("the name of a model", accept.text).means(
+            "a model of this cloud that is asked something easy every `canary_interval`, such as a sum, while"
+            " applications use the cloud. An answer that is wrong, empty or garbled, and none within 20 s, count"
+            " against that model as an application's would. It is asked for like an application's (`models` and"
+            " `aliases` hold, and a name that they do not offer is refused), and it costs a few tokens of yours each"
+            ' time, up to 1,024 if the model thinks. Not with `key = "client"`',
+            "gpt-5-mini",
+            default="none",
+        ),
     },
     "timeouts": {
-        "connect": _seconds(),
-        "first_content": _seconds(or_auto=True),
-        "stall": _seconds(or_auto=True),
-        "total": _seconds(),
+        "connect": seconds().means("until a connection to a cloud stands; TLS has 5 s more of its own", 5),
+        "first_content": seconds(or_auto=True).means(
+            'until the first piece of a streamed answer; `"auto"` is 12, and after 20 answers twice what one in twenty'
+            " exceeds, within 12 and 20; 60 where it thinks or reads 50,000 tokens",
+            30,
+        ),
+        "stall": seconds(or_auto=True).means(
+            'between two pieces; `"auto"` is 20 for text and 60 for thinking and tool arguments', 45
+        ),
+        "total": seconds().means(
+            "for one leg of an answer. A whole (not streamed) answer gets 60 at most, or this if it is less", 300
+        ),
     },
     "breaker": {
-        "failures": _whole(1),
-        "cooldown": _seconds(),
-        "probe_interval": _seconds(),
-        "canary_interval": _seconds(),
+        "failures": whole(1).means(
+            "failed answers in a row that open it. Half of the last twenty, when five fell within a minute, open it"
+            " too",
+            5,
+        ),
+        "cooldown": seconds().means("seconds until the first trial; each trial that fails doubles it, up to 300", 20),
+        "probe_interval": seconds().means(
+            "seconds between free probes of an open cloud. One that finds somebody there keeps the wait for the next"
+            " trial short; it never closes a breaker: requests of users do",
+            60,
+        ),
+        "canary_interval": seconds().means(
+            "seconds at least between two questions to the `canary` of an upstream, up to a fifth more; none once"
+            " nobody has used the upstream for an hour. Trials of a breaker are left to users; where none came for a"
+            " whole interval, the canary is the trial",
+            600,
+        ),
     },
     "privacy": {"redact": Later(("off",)), "store_text": Later((False,))},
-    "paths": {"state": _PATH, "cache": _PATH, "models": _PATH},
+    "paths": {
+        "state": _PATH.means(
+            "what the service remembers", "/srv/appliance/state", default="`~/.local/state/appliance`"
+        ),
+        "cache": _PATH.means("what may be deleted at any time", "/srv/appliance/cache", default="`~/.cache/appliance`"),
+        "models": _PATH.means("the model store", "/srv/models", default="`~/.local/share/appliance/models`"),
+    },
 }
+
+VARIABLES: Mapping[str, str] = {
+    "APPLIANCE_CONFIG": "the file, if there is no `--config`",
+    "APPLIANCE_HOME": "one folder for everything: the file, `state`, `cache` and `models`",
+    "APPLIANCE_DEBUG": "`1`: Python's tracebacks instead of one sentence",
+    "XDG_CONFIG_HOME": "instead of `~/.config`",
+    "XDG_STATE_HOME": "instead of `~/.local/state`",
+    "XDG_CACHE_HOME": "instead of `~/.cache`",
+    "XDG_DATA_HOME": "instead of `~/.local/share`",
+    "HTTPS_PROXY": "the proxy for `https://` clouds; also in lower case, which wins",
+    "HTTP_PROXY": "the proxy for `http://` clouds; also in lower case, which wins",
+    "ALL_PROXY": "the proxy where neither of the two is set; also in lower case, which wins",
+    "NO_PROXY": "what is reached without a proxy; also in lower case, which wins",
+    "SSL_CERT_FILE": "a PEM file with the certificates to trust",
+    "REQUESTS_CA_BUNDLE": "the same, if `SSL_CERT_FILE` is not set",
+    "HF_ENDPOINT": "the model hub to download from",
+    "HF_TOKEN": "your token there, for models that ask for one",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "`1`: the token is not sent where it is not asked for",
+    "HF_HUB_OFFLINE": "`1`: nothing is downloaded from a hub; `TRANSFORMERS_OFFLINE` means the same",
+    "OLLAMA_MODELS": "where Ollama keeps its models, for `appliance models import`",
+    "NOTIFY_SOCKET": "set by systemd, with `WATCHDOG_USEC` and `WATCHDOG_PID`: where to say how we are",
+    "JOURNAL_STREAM": "set by systemd: log lines need no time of their own",
+}
+"""What we read of the environment, besides the keys of clouds."""

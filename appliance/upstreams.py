@@ -41,7 +41,8 @@ class UpstreamConfig:
     """One cloud.
 
     ``key`` is the secret itself, already fetched from where the file says it is; with ``client_key`` there is none, and
-    the caller's own credential goes up. ``key_header`` is ``None`` for the one usual in the dialect; in "authorization"
+    the caller's own credential goes up. ``key_from`` is where it was: "env:NAME" or "file:" and the whole path; nothing
+    of a key in plain text. ``key_header`` is ``None`` for the one usual in the dialect; in "authorization"
     the key is a bearer token. ``canary`` is the model that is asked something now and then. ``proxy`` and ``ca`` are
     what holds after the environment was asked.
     """
@@ -51,6 +52,7 @@ class UpstreamConfig:
     api: Api = "openai"
     base_url: str
     key: str | None = field(default=None, repr=False)
+    key_from: str = field(default="", compare=False)
     client_key: bool = False
     key_header: str | None = None
     models: tuple[str, ...] = ("*",)
@@ -102,6 +104,7 @@ def of_environment(environ: Mapping[str, str]) -> tuple[tuple[UpstreamConfig, ..
                 api=cloud.api,
                 base_url=cloud.base_url,
                 key=key,
+                key_from=f"env:{cloud.variable}",
                 key_header=_bearer(cloud.api, key) or cloud.key_header,
                 models=cloud.models,
                 quirks=cloud.quirks,
@@ -143,6 +146,7 @@ class _Table:
             values["base_url"] = values["base_url"].removesuffix("/v1")  # each of its paths has its own
         known = preset if preset and api == preset.api else presets.at(values["base_url"], api)
         values["key"], values["client_key"] = self.key(preset, environ, home, warnings)
+        values["key_from"] = self.key_from(preset, home)
         values["key_header"] = (
             values.get("key_header") or _bearer(api, values["key"]) or (known.key_header if known else None)
         )
@@ -175,15 +179,23 @@ class _Table:
             return f"is missing; it must be {rule.expected}."
         return f'is missing; for the preset "{preset.name}" it is {preset.address_like} with your own name in it.'
 
+    def written_key(self, preset: Preset | None) -> str | None:
+        usual = f"env:{preset.variable}" if preset is not None and preset.variable is not None else None
+        return self.values.get("key", usual)
+
+    def key_from(self, preset: Preset | None, home: Path) -> str:
+        """Where the key is; nothing if it is written out, or if there is none."""
+        kind, _, rest = (self.written_key(preset) or "").partition(":")
+        where = {"env": rest, "file": str(self.document.beside(rest, home))}.get(kind)
+        return f"{kind}:{where}" if where is not None else ""
+
     def key(
         self, preset: Preset | None, environ: Mapping[str, str], home: Path, warnings: list[str]
     ) -> tuple[str | None, bool]:
         """The key itself, and whether it is the caller's. Adds a warning if it is kept where others can read it."""
-        written = self.values.get("key")
+        written = self.written_key(preset)
         if written is None:
-            if preset is None or preset.variable is None:
-                return None, False
-            written = f"env:{preset.variable}"
+            return None, False
         if written == "client":
             return None, True
         kind, _, rest = written.partition(":")

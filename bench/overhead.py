@@ -25,113 +25,23 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
 from common import Box, free_port, lower_bound, table
-from fastcloud import FIRST, TOKENS, FastCloud
+
+from appliance.bench.fastcloud import fast_cloud
+from appliance.bench.line import PATHS, Line, connect, request, streamed
 
 TARGETS = "targets: added first content 1.5 ms, added per token 0.05 ms, 600 whole answers per second"
-DIALECTS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
 MODELS = {"openai": "gpt", "anthropic": "claude"}
 DIRECT = "direct"
 CLIENTS = 8
 
 
-# ------------------------------------------------------------------------------------------------------ the client
-
-
-class Line(asyncio.Protocol):
-    """One connection, one request at a time; it looks at nothing but when the first word and the end came."""
-
-    def __init__(self) -> None:
-        self._done: asyncio.Future[None] | None = None
-        self._last = b""
-        self.first = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop has its own
-
-    def data_received(self, data: bytes) -> None:
-        if not self._last and b" 200 " not in data[:16]:
-            self._fail(data)
-        self._last = self._last[-4096:] + data
-        if not self.first and FIRST.encode() in self._last:
-            self.first = time.perf_counter()
-        over = self._last.endswith(b"\r\n0\r\n\r\n") or (not self._chunked and self._complete())
-        if over and self._done is not None and not self._done.done():
-            self._done.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(b"the connection was closed")
-
-    def _fail(self, said: bytes) -> None:
-        if self._done is not None and not self._done.done():
-            self._done.set_exception(RuntimeError(said[:2000].decode(errors="replace")))
-
-    def _complete(self) -> bool:
-        head, blank, body = self._last.partition(b"\r\n\r\n")
-        for field in head.lower().split(b"\r\n"):
-            if field.startswith(b"content-length:"):
-                return bool(blank) and len(body) >= int(field[15:])
-        return False
-
-    async def ask(self, request: bytes, *, stream: bool) -> None:
-        self._done = asyncio.get_running_loop().create_future()
-        self._last, self.first = b"", 0.0
-        self._chunked = stream
-        self._transport.write(request)
-        async with asyncio.timeout(30):
-            await self._done
-
-    def close(self) -> None:
-        self._done = None
-        self._transport.close()
-
-
-async def connect(address: str) -> Line:
-    parts = urlsplit(address)
-    _, line = await asyncio.get_running_loop().create_connection(Line, parts.hostname, parts.port)
-    return line
-
-
-def request(address: str, dialect: str, *, stream: bool) -> bytes:
-    asked = {
-        "model": MODELS[dialect],
-        "stream": stream,
-        "messages": [{"role": "user", "content": "Hi"}],
-        "max_tokens": 500,
-    }
-    body = json.dumps(asked).encode()
-    key = (
-        "x-api-key: sk-bench\r\nanthropic-version: 2023-06-01"
-        if dialect == "anthropic"
-        else "authorization: Bearer sk-bench"
-    )
-    head = (
-        f"POST {DIALECTS[dialect]} HTTP/1.1\r\nhost: {urlsplit(address).netloc}\r\ncontent-type: application/json\r\n"
-    )
-    return f"{head}accept: */*\r\nuser-agent: bench\r\n{key}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
-
-
-async def streamed(address: str, dialect: str, times: int) -> tuple[float, float]:
-    """Seconds to the first content, and from there to the end for each token; medians."""
-    line = await connect(address)
-    asked = request(address, dialect, stream=True)
-    firsts, rests = [], []
-    for _ in range(times):
-        began = time.perf_counter()
-        await line.ask(asked, stream=True)
-        firsts.append(line.first - began)
-        rests.append((time.perf_counter() - line.first) / TOKENS)
-    line.close()
-    return statistics.median(firsts), statistics.median(rests)
-
-
 async def per_second(address: str, dialect: str, seconds: float) -> float:
     lines = [await connect(address) for _ in range(CLIENTS)]
-    asked = request(address, dialect, stream=False)
+    asked = request(address, dialect, MODELS[dialect], stream=False)
     until = time.perf_counter() + seconds
     done = 0
 
@@ -256,7 +166,7 @@ async def main(given: argparse.Namespace) -> None:
     chance = random.Random(1)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        cloud = stack.enter_context(FastCloud())
+        cloud = await stack.enter_async_context(fast_cloud())
         servers = {DIRECT: cloud}
         for client in given.relay:
             servers[f"bare relay, {client}"] = await stack.enter_async_context(relay(client, cloud, folder))
@@ -270,14 +180,14 @@ async def main(given: argparse.Namespace) -> None:
             able = []
             for name, address in servers.items():
                 try:
-                    await streamed(address, dialect, 20)
+                    await streamed(address, dialect, MODELS[dialect], 20)
                     able.append(name)
                 except (RuntimeError, TimeoutError, OSError) as error:
                     print(f"{name} does not answer {dialect}: {str(error)[-300:]}")
             rounds: dict[str, list[Round]] = {name: [] for name in able}
             for _ in range(given.rounds):
                 for name in chance.sample(able, len(able)):
-                    first, rest = await streamed(servers[name], dialect, given.streams)
+                    first, rest = await streamed(servers[name], dialect, MODELS[dialect], given.streams)
                     whole = await per_second(servers[name], dialect, given.seconds)
                     rounds[name].append(Round(first, rest, whole))
             print(f"\n{dialect}, {given.rounds} rounds")
@@ -292,8 +202,8 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=1.0, help="of whole answers, likewise")
     parser.add_argument("--litellm", help="LiteLLM's program")
     parser.add_argument("--relay", action="append", default=[], help="also a bare relay over this HTTP client")
-    parser.add_argument("--dialect", action="append", default=[], choices=[*DIALECTS])
+    parser.add_argument("--dialect", action="append", default=[], choices=[*PATHS])
     parser.add_argument("--no-box", action="store_true", help="only the others")
     given = parser.parse_args()
-    given.dialect = given.dialect or [*DIALECTS]
+    given.dialect = given.dialect or [*PATHS]
     uvloop.run(main(given))

@@ -14,10 +14,11 @@ import pytest
 
 from appliance import __version__
 from appliance.config import ServerConfig
+from appliance.store.manifest import BASELINES
 
 ROOT = Path(__file__).parents[1]
 FILES = ("Dockerfile", "Dockerfile.cuda")
-BASELINE = {f"-DGGML_{flag}=ON" for flag in ("SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C")} | {"-DGGML_NATIVE=OFF"}
+[BASELINE] = [set(one.cmake) for one in BASELINES if one.name == "x86-64-v3"]  # what bundles are built for, too
 STATE = "/var/lib/appliance"
 
 
@@ -101,6 +102,16 @@ def test_the_list_of_requirements_is_the_project_s(image: list[Step]) -> None:
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert printed.splitlines() == project["dependencies"]
+
+
+def test_a_finding_of_the_linter_is_passed_over_only_with_a_reason(
+    image: list[Step], request: pytest.FixtureRequest
+) -> None:
+    lines = (ROOT / request.node.callspec.params["image"]).read_text().splitlines()
+    passed_over = [number for number, line in enumerate(lines) if line.startswith("# hadolint ignore=")]
+    reasons = {lines[number]: lines[number - 1] for number in reversed(passed_over)}
+    assert sorted(reasons) == ["# hadolint ignore=DL3008", "# hadolint ignore=DL3013"]
+    assert all(re.match(r"# \w+ .+\.$", reason) for reason in reasons.values())
 
 
 def test_every_step_is_a_shell_command(image: list[Step]) -> None:

@@ -32,7 +32,7 @@ TABLES = {
 }
 
 
-NOT_WRITTEN = {"client_key"}
+NOT_WRITTEN = {"client_key", "key_from"}
 """Fields that are no keys of their own: it is written as key = "client"."""
 
 

@@ -40,7 +40,7 @@ REDACTED_THINKING = "redacted_thinking"
 
 Committed = str | list[dict[str, Any]] | None
 READ = ("messages", "committed", "prefill", "tools", "choice", "parallel", "format", "effort")
-"""What in a frame decides what the model reads."""
+"""What in a frame decides what the model reads. Whoever only counts or follows refuses nothing of it."""
 
 
 def job(request: ChatRequest, choice: int = 0) -> dict[str, Any]:
@@ -55,6 +55,7 @@ def job(request: ChatRequest, choice: int = 0) -> dict[str, Any]:
         "choice": wish(request),
         "parallel": request.parallel_tools is not False,
         "format": form(request),
+        "lenient": request.lenient,
         "effort": request.effort,
         "max_tokens": request.max_tokens,
         "stop": list(request.stop),
@@ -67,14 +68,14 @@ def job(request: ChatRequest, choice: int = 0) -> dict[str, Any]:
 def counting(request: ChatRequest) -> dict[str, Any]:
     """The request as a count frame, but for its id."""
     said = job(request)
-    return {name: said[name] for name in READ}
+    return {name: said[name] for name in READ} | {"lenient": True}
 
 
 def following(request: ChatRequest) -> dict[str, Any]:
     """The request as a follow frame, but for its id. Only words are followed: of a half answer those before its first
     call."""
     said = job(request)
-    told = {name: said[name] for name in (*READ, "trim")}
+    told = {name: said[name] for name in (*READ, "trim")} | {"lenient": True}
     if isinstance(told["committed"], list):
         first = told["committed"][0]
         told["committed"] = first.get("text", "")
@@ -129,11 +130,16 @@ def form(request: ChatRequest) -> dict[str, Any] | None:
     if request.format is None:
         return None
     schema = request.format.schema
-    return {"schema": None if schema is None else dict(schema)}
+    return {"schema": None if schema is None else dict(schema), "strict": request.format.strict is True}
 
 
 def declared(tool: Tool) -> dict[str, Any]:
-    return {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.parameters),
+        "strict": tool.strict is True,
+    }
 
 
 def sampling(given: Sampling, choice: int = 0) -> dict[str, Any]:

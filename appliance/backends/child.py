@@ -49,7 +49,10 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReady:
-    """What the engine said when it had given its first real answer. `steps_down`: what it had to give up for that."""
+    """What the engine said when it had given its first real answer. `steps_down`: what it had to give up for that.
+
+    `layers` counts the output too; each of `devices` says what it is, how much is free on it and how many `layers` are.
+    """
 
     model: Mapping[str, Any]
     context: int
@@ -62,6 +65,8 @@ class EngineReady:
     load_s: float
     tok_s: float | None
     steps_down: tuple[str, ...] = ()
+    kv_type: str = "f16"
+    devices: tuple[Mapping[str, Any], ...] = ()
 
 
 class Mailbox:
@@ -140,7 +145,8 @@ class Child:
         """See it go: by itself, since its pipe is closed, or at SIGTERM, or at SIGKILL. Its exit code."""
         self.leave()
         with contextlib.suppress(ConnectionError):
-            await self._writer.wait_closed()
+            # Not to be cancelled: whoever gives up waiting here would cancel it for those who wait after him.
+            await asyncio.shield(self._writer.wait_closed())
         # A refusal's exit code must not be hidden by a signal; one that is wedged will not go by itself.
         if self.wedged is not None or not await self._gone_within(LEAVE_SECONDS):
             self._signal(signal.SIGTERM)
@@ -194,7 +200,7 @@ async def spawn(python: str) -> Child:
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # a signal to our whole group must not end the answers that are drained
-                env=_environment(),
+                env=environment(),
             )
         ours.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=ours)
@@ -211,7 +217,8 @@ def how(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """What an engine process is given of ours, and where it finds this package."""
     passed = {
         name: value
         for name, value in os.environ.items()

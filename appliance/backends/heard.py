@@ -39,6 +39,7 @@ def translate(frames: Sequence[Frame], choice: int = 0) -> tuple[list[Event], Ba
                     events.append(Degraded(what="context"))
                 if frame.get("strayed"):
                     events.append(Degraded(what="grammar"))
+                events += [Degraded(what=what) for what in frame.get("lost", ())]
             case "text":
                 events.append(TextDelta(text=frame["text"], choice=choice, odds=_odds(frame)))
             case "reasoning":

@@ -41,6 +41,10 @@ class LocalBackend:
         self.patience: float
         self.adopt(standby)
 
+    def exchange(self, engine: Generator, model: str) -> None:
+        """From now on this one is asked. An answer that is under way ends with the engine it began with."""
+        self._engine, self._model = engine, model
+
     def adopt(self, standby: Mode) -> None:
         """Stand by like this from now on."""
         self._mode = "hot" if standby == "hot" else "auto"

@@ -66,7 +66,7 @@ class Engine:
         self._patience = patience or Patience()
         self._ids = itertools.count(1)
         self._mailboxes: dict[int, Mailbox] = {}
-        self._open: set[int] = set()  # requests that the process has and did not end
+        self._open: dict[int, bool] = {}  # requests that the process has and did not end: has it begun them?
         self._line = Line(queue=spec.queue, slots=spec.slots)
         self._followings = Followings(spec.slots, self._rouse, self._touch)
         self._life: State = "stopped"
@@ -74,6 +74,7 @@ class Engine:
         self._up = False
         self._waking = False
         self._over = False
+        self._because: BackendError | None = None
         self._touched = 0.0
         self._retry_at = 0.0
         self._wanted = asyncio.Event()
@@ -106,8 +107,18 @@ class Engine:
         child = await self._spawn()
         self._task = asyncio.create_task(self._keep(child), name="engine-keeper")
 
-    async def stop(self) -> None:
-        """End the process and every answer it was writing."""
+    async def idle(self, within: float) -> bool:
+        """Waits until nobody asks it anything any more; false if that takes longer."""
+        try:
+            async with asyncio.timeout(within):
+                while self._mailboxes or self._line:
+                    await self._line.news()
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self, because: BackendError | None = None) -> None:
+        """End the process and every answer it was writing; they hear `because`, or that there is no engine any more."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -116,11 +127,11 @@ class Engine:
         child, self._child = self._child, None
         self._hush(died=False)
         self._followings.close()
-        self._life, self._over, self.ready = "stopped", True, None
-        self._end_all(over())
+        self._life, self._over, self.ready, self._because = "stopped", True, None, because
+        self._end_all(because or over())
         self._line.tell()
         if child is not None:
-            child.questions.fail(over())
+            child.questions.fail(because or over())
             await child.end()
         self.pid = None
 
@@ -189,13 +200,14 @@ class Engine:
             await child.read(self._receive)
         except (FrameError, LookupError, TypeError, ValueError) as error:
             log.error("engine (pid %s) sent nonsense: %s", child.process.pid, error)
+        slots = self.ready.slots if self.ready is not None else 0
         if not child.dismissed:
             if self._up:
                 self._life = "restarting"
             self._waking, self.ready = False, None
             self._hush(died=True)
         crash = crashed()
-        self._end_all(crash)
+        self._end_all(crash, slots=slots)
         child.questions.fail(crash)
         code = await child.end()
         self.pid = None
@@ -218,10 +230,12 @@ class Engine:
         self._gave_up.set()
         self._line.tell()
 
-    def _end_all(self, error: BackendError) -> None:
+    def _end_all(self, error: BackendError, *, slots: int = 0) -> None:
+        """Of a process that died with all of its `slots` taken, whoever had none only waited."""
+        full = 0 < slots <= sum(self._open.values())
+        for id, mailbox in self._mailboxes.items():
+            mailbox.fail(crashed(waited=True) if full and not self._open.get(id, True) else error)
         self._open.clear()
-        for mailbox in self._mailboxes.values():
-            mailbox.fail(error)
 
     # --------------------------------------------------------------------------------------- looking after it
 
@@ -320,6 +334,8 @@ class Engine:
         # A refusal went the whole way through the engine as well; a failure is no sign that it computes.
         if op in SIGNS_OF_LIFE or (op == "error" and frame["fault"] != "server" and id in self._open):
             self._watch.heard(now)
+        if op == "begun" and id in self._open:
+            self._open[id] = True
         if op in ENDINGS and id in self._open:
             if op == "finish":
                 self._keeper.answered()
@@ -331,7 +347,8 @@ class Engine:
 
     def _become_ready(self, frame: Frame, now: float) -> None:
         said = {field.name: frame[field.name] for field in fields(EngineReady) if field.name in frame}
-        self.ready = ready = EngineReady(**said | {"steps_down": tuple(frame.get("steps_down", ()))})
+        lists = {name: tuple(frame.get(name, ())) for name in ("steps_down", "devices")}
+        self.ready = ready = EngineReady(**said | lists)
         self._life, self.progress, self._up, self._waking = "ready", 1.0, True, False
         self._keeper.ready(now)
         self._watch.ready(now, load_s=ready.load_s, tok_s=ready.tok_s)
@@ -348,7 +365,7 @@ class Engine:
         self._timer = asyncio.get_running_loop().call_soon(self._look)
 
     def _end_one(self, id: int) -> None:
-        self._open.discard(id)
+        self._open.pop(id, None)
         self._touch()
         if self._line:
             self._line.tell()
@@ -383,7 +400,7 @@ class Engine:
         id = next(self._ids)
         request = written({**job, "op": "generate", "id": id})
         mailbox = self._mailboxes[id] = Mailbox()
-        self._open.add(id)
+        self._open[id] = False
         self._touch()
         ended = False
         try:
@@ -397,6 +414,8 @@ class Engine:
             if id in self._open:
                 child.send({"op": "cancel", "id": id})
                 self._end_one(id)
+            if not self._mailboxes:
+                self._line.tell()
 
     @property
     def line(self) -> int:
@@ -421,7 +440,7 @@ class Engine:
 
     def _refuse_if_over(self) -> None:
         if self._over:
-            raise over(self.failure)
+            raise self._because or over(self.failure)
 
     def _retry_in(self) -> float:
         """Seconds after which a failing engine may have healed."""

@@ -20,9 +20,9 @@ def busy(message: str, retry_after: float = 1.0) -> BackendError:
     return BackendError(Fault.BUSY, message, status=503, retry_after=retry_after)
 
 
-def crashed(reason: str | None = None) -> BackendError:
-    """The process died under what was asked."""
-    return BackendError(Fault.CRASHED, reason or CRASHED, status=500)
+def crashed(reason: str | None = None, *, waited: bool = False) -> BackendError:
+    """The process died under what was asked, or while that `waited` in its line."""
+    return BackendError(Fault.CRASHED, reason or CRASHED, status=500, waited=waited)
 
 
 def over(reason: str | None = None) -> BackendError:

@@ -108,7 +108,7 @@ class Transport:
         if self._proxy is not None and URL(self._proxy).scheme not in ("http", "https"):
             raise aiohttp.InvalidURL("", "The proxy speaks something else than HTTP.")
         self._session = aiohttp.ClientSession(
-            connector=Connector(ssl=_authorities(self._ca), limit=0, keepalive_timeout=KEPT),
+            connector=Connector(ssl=authorities(self._ca), limit=0, keepalive_timeout=KEPT),
             timeout=aiohttp.ClientTimeout(
                 total=None,
                 connect=self._connect + HANDSHAKE,
@@ -209,7 +209,7 @@ def _letters(value: str) -> str:
 
 
 @cache
-def _authorities(ca: Path | None) -> ssl.SSLContext:
+def authorities(ca: Path | None) -> ssl.SSLContext:
     """Who may vouch for a cloud. Made once: reading them takes longer than a request."""
     if ca is not None:
         context = ssl.create_default_context(cafile=str(ca))

@@ -4,37 +4,30 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import platform
-import random
 import re
+import signal
 import sys
-import time
-from collections.abc import Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Coroutine, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from appliance import __version__
-from appliance.cli.figures import Answer, Report, as_json, markdown, summarise
-from appliance.cli.outcome import FINE, Unwell, command
+from appliance.cli.outcome import FINE, INTERRUPTED, Unwell, command
 from appliance.cli.progress import progress
 from appliance.cli.reach import chosen
 from appliance.config import Config, load_config
-from appliance.core.chat import BackendError
-from appliance.store.store import Resolved, resolve
 
 if TYPE_CHECKING:
-    from appliance.backends.process import Engine, EngineReady, EngineSpec
+    from collections.abc import Iterator
 
-_LOAD_WITHIN = 600.0
-_ROOM = 128  # tokens of template and error in the prompt's length
-_WORDS = (
-    "river stone garden window summer letter market winter paper silver bridge forest island kitchen music number "
-    "orange pencil question road school table uncle village water yellow animal butter circle doctor engine father"
-).split()
-_TASK = "Ignore the words above. Write the numbers from one to one thousand as words, separated by commas."
+    from appliance.bench.plan import Wishes
+    from appliance.bench.result import Result
+    from appliance.bench.run import Say
+    from appliance.store.store import Resolved
+
+FORMS = ("md", "json", "jsonl", "csv")
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,16 +35,32 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         commands,
         "bench",
         run,
-        about="measure tokens per second of this machine and model, in an engine process of its own",
-        example="appliance bench --parallel 1,4 -o json > today.json",
+        about="measure this machine and model: tokens per second, first tokens, memory, takeovers",
+        example="appliance bench --save today.json --plot today.svg\n"
+        "  appliance bench --quick --compare yesterday.json\n"
+        "  appliance bench --shape 7B:Q4_K_M",
     )
-    parser.add_argument("--model", help="a catalog name or .gguf path instead of [local] model")
-    parser.add_argument("-o", "--output", choices=("md", "json"), default="md", help="the form of the result")
+    parser.add_argument("-m", "--model", help="a catalog name or .gguf path instead of [local] model")
+    parser.add_argument(
+        "--shape", metavar="SIZE:QUANT", help="a model nobody has downloaded: random weights, 7B:Q4_K_M for example"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the file of --shape for the next time")
+    parser.add_argument("-p", "--n-prompt", type=_lengths, metavar="N,..", help="tokens of prompt (512); 0 for none")
+    parser.add_argument("-n", "--n-gen", type=_lengths, metavar="N,..", help="tokens of answer (128); 0 for none")
+    parser.add_argument(
+        "-d", "--depth", "--n-depth", dest="depth", type=_lengths, metavar="N,..",
+        help="behind so many tokens (0 and what fits, 4096 at most)",
+    )  # fmt: skip
+    parser.add_argument("-r", "--repetitions", type=_positive, metavar="R", help="how often each is measured (3)")
+    parser.add_argument("--parallel", type=_degrees, metavar="P,..", help="so many answers at once (1,2,4,8)")
+    parser.add_argument("--quick", action="store_true", help="less of everything, in half a minute")
+    parser.add_argument("-o", "--output", choices=FORMS, default="md", help="the form of the result (md)")
     parser.add_argument("--json", action="store_const", const="json", dest="output", help="the same as -o json")
-    parser.add_argument("--prompt-tokens", type=_positive, default=512, metavar="N", help="about this long (512)")
-    parser.add_argument("--gen", type=_positive, default=128, metavar="N", help="tokens of each answer (128)")
-    parser.add_argument("--parallel", type=_degrees, default=(1, 2, 4, 8), metavar="P,P,..", help="(1,2,4,8)")
-    parser.add_argument("--rounds", type=_positive, default=3, metavar="R", help="how often each is measured (3)")
+    parser.add_argument("--save", metavar="FILE", type=Path, help="write the result there too, as JSON")
+    parser.add_argument("--plot", metavar="FILE.svg", type=Path, help="draw a picture of it")
+    parser.add_argument(
+        "--compare", metavar="OLD.json", type=Path, help="with an earlier result, or one of llama-bench -o json"
+    )
 
 
 def _positive(text: str) -> int:
@@ -64,162 +73,128 @@ def _degrees(text: str) -> tuple[int, ...]:
     return tuple(sorted({_positive(part.strip()) for part in text.split(",")}))
 
 
+def _lengths(text: str) -> tuple[int, ...]:
+    return tuple(sorted({0 if part.strip() == "0" else _positive(part.strip()) for part in text.split(",")}))
+
+
+def wishes(args: argparse.Namespace) -> Wishes:
+    """What was asked for, and what nobody said."""
+    from appliance.bench.plan import QUICK, USUAL
+
+    said = {
+        "prompts": args.n_prompt,
+        "gens": args.n_gen,
+        "depths": args.depth,
+        "rounds": args.repetitions,
+        "parallel": args.parallel,
+    }
+    return replace(QUICK if args.quick else USUAL, **{name: value for name, value in said.items() if value is not None})
+
+
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ)
-    model = resolve(args.model or config.local.model, config)
-    report = asyncio.run(_measure(args, config, model))
-    print(json.dumps(as_json(report), indent=2) if args.output == "json" else markdown(report))
-    return FINE
+    from appliance.bench import compare, plot, result, table
 
-
-async def _measure(args: argparse.Namespace, config: Config, model: Resolved) -> Report:
-    from appliance.backends.process import Engine, EngineSpec
-
-    slots = max(args.parallel)
-    spec = EngineSpec(
-        path=str(model.path),
-        context=args.prompt_tokens + args.gen + _ROOM,
-        slots=slots,
-        gpu_layers=config.local.gpu_layers,
-        threads=config.local.threads,
-        kv_type=config.local.kv_type,
-        mlock=config.local.mlock,
-        queue=slots,
-        template=model.template,
-    )
-    engine = Engine(spec)
-    busy = os.getloadavg()[0]
-    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    print(f"loading {model.name} ...", file=sys.stderr, flush=True)
-    await engine.start()
     try:
-        ready = await engine.wait_ready(_LOAD_WITHIN)
-        trial = _Trial(engine, args.prompt_tokens, args.gen)
-        await trial.calibrate()
-        steps, done = args.rounds * len(args.parallel), 0
-        rounds: dict[int, list[list[Answer]]] = {parallel: [] for parallel in args.parallel}
-        with progress("measuring", unit=" rounds") as report:
-            for _ in range(args.rounds):
-                for parallel in args.parallel:  # interleaved, so that a warm or busy machine falls on all alike
-                    rounds[parallel].append(await trial.together(parallel))
-                    done += 1
-                    report(done, steps)
-        rows = tuple(summarise(parallel, measured) for parallel, measured in rounds.items())
-        peak = peak_memory(engine.pid)
-        return Report(
-            setup=_setup(spec, ready),
-            rows=rows,
-            load_s=ready.load_s,
-            peak_memory=peak,
-            at=began,
-            busy=round(busy, 2),
-            cores=os.cpu_count() or 1,
-        )
-    except BackendError as error:
-        raise Unwell(f"the engine could not be measured: {error.message}") from None
-    except TimeoutError:
-        raise Unwell(f"{model.path} was not loaded within {_LOAD_WITHIN:.0f} s; try a smaller model.") from None
+        old = compare.read(args.compare) if args.compare else None  # before minutes of work
+    except compare.Unreadable as error:
+        raise Unwell(str(error)) from None
+    for path in (args.save, args.plot):
+        if path is not None and not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+            raise Unwell(f"{path} cannot be written; name a file in a folder that is there and may be written to.")
+    wanted = wishes(args)
+    with _model(args, config) as (name, model):
+        found = _measured(config, name, model, wanted, random_weights=args.shape is not None)
+    forms = {"md": table.markdown, "json": result.as_json, "jsonl": result.as_jsonl, "csv": result.as_csv}
+    print(forms[args.output](found), flush=True)
+    if old is not None:
+        # What a program reads is not mixed with a table for people.
+        print("", compare.comparison(old, found), sep="\n", file=sys.stdout if args.output == "md" else sys.stderr)
+    for path, text in ((args.save, result.as_json), (args.plot, plot.svg)):
+        if path is not None:
+            _write(path, text(found) + "\n")
+    return INTERRUPTED if found.interrupted else FINE
+
+
+@contextmanager
+def _model(args: argparse.Namespace, config: Config) -> Iterator[tuple[str, Resolved]]:
+    """The model to measure, and what a configuration calls it. One of random weights is written first, and removed
+    afterwards unless it was there before or is to be kept."""
+    from appliance.store.shape import parse_shape
+    from appliance.store.store import resolve
+    from appliance.store.weights import write_random
+
+    if args.shape is None:
+        name = args.model or config.local.model
+        yield name, resolve(name, config)
+        return
+    if args.model is not None:
+        raise Unwell("a model is measured or a shape, not both; leave out --model or --shape.")
+    shape = parse_shape(args.shape)
+    path = config.paths.cache / "shapes" / f"{shape.name}-{shape.quant}.gguf"
+    keep = args.keep or path.exists()
+    if not path.exists():
+        with progress(f"writing {shape.title}, {shape.bytes / 1e9:.1f} GB of random weights,") as report:
+            write_random(shape, path, progress=report)
+    try:
+        yield str(path), resolve(str(path), config)
     finally:
-        await engine.stop()
+        if not keep:
+            path.unlink(missing_ok=True)
 
 
-class _Trial:
-    """Asks the engine for answers of a given length. Each prompt begins differently, so that none is known already."""
+def _measured(config: Config, name: str, model: Resolved, wanted: Wishes, *, random_weights: bool) -> Result:
+    import uvloop
 
-    def __init__(self, engine: Engine, prompt_tokens: int, generated: int) -> None:
-        self._engine = engine
-        self._prompt_tokens = prompt_tokens
-        self._generated = generated
-        self._words = 0
-        self._random = random.Random(8484)
-
-    async def calibrate(self) -> None:
-        """How many words make a prompt of the wanted length with this model's tokenizer? Warms up as well."""
-        sample = min(100, self._prompt_tokens)
-        bare = await self._ask(0, 1)
-        full = await self._ask(sample, 1)
-        per_word = max(0.1, (full.prompt_tokens - bare.prompt_tokens) / sample)
-        self._words = max(0, round((self._prompt_tokens - bare.prompt_tokens) / per_word))
-
-    async def together(self, parallel: int) -> list[Answer]:
-        return list(await asyncio.gather(*(self._ask(self._words, self._generated) for _ in range(parallel))))
-
-    async def _ask(self, words: int, generated: int) -> Answer:
-        prompt = " ".join([*self._random.choices(_WORDS, k=words), _TASK])
-        job = {
-            # A system prompt of its own: many templates write one otherwise, and what is alike is not computed again.
-            "messages": [
-                {"role": "system", "content": f"{self._random.random()}"[2:]},
-                {"role": "user", "content": prompt},
-            ],
-            "committed": None,
-            "max_tokens": generated,
-            "stop": [],
-            "trim": False,
-            "sampling": {"temperature": 0.0},
-        }
-        asked, pieces = time.perf_counter(), []
-        computed = known = written = 0
-        async with aclosing(self._engine.generate(job)) as batches:  # type: ignore[type-var]
-            async for frames in batches:
-                now = time.perf_counter()
-                for frame in frames:
-                    if frame["op"] == "text":
-                        pieces.append(now)
-                    elif frame["op"] == "finish":
-                        computed, known = frame["prompt_tokens"], frame["cached_tokens"]
-                        written = frame["completion_tokens"]
-                    elif frame["op"] == "error":
-                        raise Unwell(f"the engine refused to be measured: {frame['message']}")
-        return Answer(
-            asked=asked,
-            pieces=tuple(pieces) or (time.perf_counter(),),
-            prompt_tokens=computed - known,
-            generated=written,
-        )
-
-
-# ------------------------------------------------------------------------------------------- the surroundings
-
-
-def peak_memory(pid: int | None) -> int:
-    """The most memory that the process ever had resident; 0 if nobody knows."""
-    if pid is None:
-        return 0
-    status = Path(f"/proc/{pid}/status")
-    if status.exists():
-        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
-        if found:
-            return int(found[1]) * 1024
-    import psutil
+    from appliance.bench.asking import Failed
+    from appliance.bench.run import measure
 
     try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0
+        with _screen() as say, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            measuring = measure(config, name, model, wanted, say=say, random_weights=random_weights)
+            return runner.run(_until_told(measuring))
+    except Failed as error:
+        raise Unwell(str(error)) from None
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
-def cpu_name(read: Callable[[], str] = lambda: Path("/proc/cpuinfo").read_text()) -> str:
+async def _until_told(measuring: Coroutine[Any, Any, Result]) -> Result:
+    """To its end, or to Ctrl-C or SIGTERM: then it is what was measured until then."""
+    task = asyncio.current_task()
+    assert task is not None
+    for told in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(told, task.cancel)
+    return await measuring
+
+
+@contextmanager
+def _screen() -> Iterator[Say]:
+    """What is being done and how long it still takes: on a terminal one line that is written over, else a line each."""
+    terminal, last = sys.stderr.isatty(), ""
+
+    def say(what: str, left: float | None) -> None:
+        nonlocal last
+        line = f"bench: {what}" + (f", about {_rounded(left)} left" if left is not None else "")
+        if terminal:
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+        elif what != last:
+            print(line, file=sys.stderr, flush=True)
+        last = what
+
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", read(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()
+        yield say
+    finally:
+        if terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def _setup(spec: EngineSpec, ready: EngineReady) -> dict[str, Any]:
-    model = ready.model
-    return {
-        "build_commit": f"appliance {__version__}",
-        "cpu_info": f"{cpu_name()} ({os.cpu_count()} cores)",
-        "backends": "GPU" if ready.gpu_layers else "CPU",
-        "instruction_sets": ready.instruction_sets,
-        "model_filename": Path(spec.path).name,
-        "model_type": model.get("description") or model.get("name") or Path(spec.path).stem,
-        "model_size": model.get("bytes") or Path(spec.path).stat().st_size,
-        "model_n_params": model.get("parameters"),
-        "n_threads": ready.threads,
-        "n_gpu_layers": ready.gpu_layers,
-        "type_k": spec.kv_type,
-        "type_v": spec.kv_type,
-    }
+def _rounded(seconds: float) -> str:
+    return f"{5 * round(seconds / 5) or 5} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise Unwell(f"{path} could not be written: {(error.strerror or str(error)).lower()}.") from None

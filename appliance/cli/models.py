@@ -8,35 +8,44 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from appliance.cli.outcome import FINE, INTERRUPTED, NOT_WELL, Unwell, command
-from appliance.cli.progress import progress
+from appliance.cli.progress import progress, say, steps
 from appliance.cli.reach import chosen
 from appliance.cli.status import columns
-from appliance.config import load_config
-from appliance.store.catalog import Entry, StoreError, find, read_catalog
-from appliance.store.store import installed, path_of, verify
+from appliance.config import Config, load_config
+from appliance.store.catalog import BOXES, Entry, StoreError, read_catalog
+from appliance.store.disk import leftovers
+from appliance.store.own import known, own
+from appliance.store.store import installed, part_of, path_of, place, verify
+
+FORMS = "a name of the catalog, or hf:OWNER/REPO/FILE.gguf"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "models",
-        help="the model store: list, pull, verify, path",
+        help="the model store: list, fit, pull, import, use, verify, rm, path",
         description="The model store.",
         epilog="example:\n  appliance models pull starter",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|pull|verify|path")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     command(
         verbs,
         "list",
         list_all,
-        about="show the models of the catalog and which are here",
+        about="show the models of the catalog, and which models are here",
         example="appliance models list",
     )
     each = command(
-        verbs, "pull", pull_one, about="download a model and verify it", example="appliance models pull starter"
+        verbs,
+        "pull",
+        pull_one,
+        about="download a model and verify it; goes on where an interrupted download was",
+        example="appliance models pull qwen3.5-4b\n"
+        "  appliance models pull hf:unsloth/Qwen3.5-2B-GGUF/Qwen3.5-2B-Q4_K_M.gguf",
     )
-    each.add_argument("name", metavar="NAME")
+    each.add_argument("name", metavar="NAME", help=FORMS)
     each = command(
         verbs,
         "verify",
@@ -49,23 +58,46 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         verbs, "path", show_path, about="print where a model lies, or would", example="appliance models path starter"
     )
     each.add_argument("name", metavar="NAME")
+    from appliance.cli import fit, models_change
+
+    models_change.add(verbs)
+    fit.add(verbs)
 
 
 def list_all(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ)
-    rows = [
-        _row(entry, config.paths.models, in_use=entry.name == config.local.model.lower()) for entry in read_catalog()
-    ]
+    models = config.paths.models
+    used = in_use(config)
+    rows = [_row(entry, models, in_use=path_of(entry, models) == used) for entry in (*read_catalog(), *own(models))]
     print(columns(("NAME", "HERE", "SIZE", "LICENSE", "WHAT IT IS"), rows))
-    print(f"\nThe models lie in {config.paths.models}")
+    print(f"\nThe models lie in {models}")
     return FINE
+
+
+def in_use(config: Config) -> Path | None:
+    """The file of `[local] model`, if that names any."""
+    try:
+        return place(config.local.model, config.paths.models)
+    except StoreError:
+        return None
 
 
 def _row(entry: Entry, models: Path, *, in_use: bool) -> tuple[str, ...]:
     here = installed(entry, models)
-    size = sum((models / part.file).stat().st_size for part in entry.parts) if here else entry.bytes
-    state = "-" if not here else "in use" if in_use else "yes"
-    return (entry.name, state, megabytes(size), entry.license or "not stated", entry.about)
+    size = sum(part_of(entry, part, models).stat().st_size for part in entry.parts) if here else entry.bytes
+    state = _begun(entry, models) if not here else "in use" if in_use else "yes"
+    best = ", ".join(BOXES[box] for box in entry.boxes)
+    about = f"{entry.about}; first choice for {best}" if best else entry.about
+    words = megabytes(size) if size or not entry.roughly else f"~{megabytes(entry.roughly)}"
+    return (entry.name, state, words, entry.license or "not stated", about)
+
+
+def _begun(entry: Entry, models: Path) -> str:
+    """How much of an interrupted download is here?"""
+    parts = [part_of(entry, part, models) for part in entry.parts]
+    here = sum(path.stat().st_size for part in parts for path in (part, *leftovers(part)) if path.is_file())
+    whole = entry.bytes or entry.roughly or 0
+    return f"{min(99, 100 * here // whole)} %" if here and whole else "-"
 
 
 def megabytes(size: int | None) -> str:
@@ -76,16 +108,19 @@ def megabytes(size: int | None) -> str:
 
 def pull_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ)
-    entry = find(args.name)
-    from appliance.store.pull import pull
+    place(args.name, config.paths.models)  # a wrong name is a wrong setup, not a failed download
+    from appliance.store.hub import hub_of
+    from appliance.store.pull import pull, wanted
 
     try:
-        with progress(f"verifying {entry.name}") as report:
-            news = pull(entry, config.paths, say=lambda line: print(line, flush=True), progress=report)
+        hub = hub_of(environ)
+        entry = wanted(args.name, config.paths, say=say, hub=hub)
+        with steps() as report:
+            news = pull(entry, config.paths, say=say, report=report, hub=hub)
     except StoreError as error:
         raise Unwell(str(error)) from None
     except KeyboardInterrupt:
-        print("Interrupted; nothing was installed.", file=sys.stderr)
+        print("Interrupted; the same command goes on where this one was.", file=sys.stderr)
         return INTERRUPTED
     where = path_of(entry, config.paths.models)
     print(
@@ -93,13 +128,16 @@ def pull_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         if news
         else f"{entry.name} was already there and verified: {where}"
     )
+    if news and in_use(config) != where:
+        print(f'To answer with it: "appliance models use {entry.name}".')
     return FINE
 
 
 def verify_some(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ)
     models = config.paths.models
-    entries = [find(args.name)] if args.name else [entry for entry in read_catalog() if installed(entry, models)]
+    everything = (*read_catalog(), *own(models))
+    entries = [known(args.name, models)] if args.name else [entry for entry in everything if installed(entry, models)]
     if not entries:
         raise Unwell(f'no model is installed in {models}; run "appliance models pull starter".')
     verdict = FINE
@@ -117,5 +155,5 @@ def verify_some(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def show_path(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ)
-    print(path_of(find(args.name), config.paths.models))
+    print(place(args.name, config.paths.models))
     return FINE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 
 from appliance.cli.outcome import command
@@ -24,13 +25,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    def read() -> Config:
-        return listening_at(load_config(chosen(args.config), environ), host=args.host, port=args.port)
+    from appliance.store.store import Resolved, resolve
 
-    from appliance.store.store import resolve
+    def read() -> tuple[Config, Resolved]:
+        config = listening_at(load_config(chosen(args.config), environ), host=args.host, port=args.port)
+        return config, resolve(config.local.model, config)
 
-    config = read()
-    model = resolve(config.local.model, config)
+    config, model = read()
+    from appliance.server.notify import asked
     from appliance.server.run import serve
 
-    return serve(config, model, require_gpu=args.require_gpu, reread=read)
+    wanted = asked(environ, os.getpid())
+    return serve(config, model, require_gpu=args.require_gpu, reread=read, asked=wanted)

@@ -138,6 +138,8 @@ def table(status: Mapping[str, Any]) -> str:
         blocks.append(columns(("CLOUD", "BREAKER", "FAILURES", "LAST FAULT"), map(_cloud, upstreams)))
     engine = status.get("engine") or {}
     blocks.append(columns(("MODEL", "STATE", "SLOTS", "CONTEXT", "PROCESSOR", "TOK/S"), [_engine(engine)]))
+    if engine.get("devices"):
+        blocks.append("\n".join(_device(device, engine.get("layers") or 0) for device in engine["devices"]))
     if engine.get("standby"):
         blocks.append(_standby(engine))
     requests = status.get("requests") or {}
@@ -196,7 +198,19 @@ def _engine(engine: Mapping[str, Any]) -> Sequence[str]:
     if engine.get("waiting"):
         slots += f" +{engine['waiting']}"
     speed = f"{engine['tok_s']:.1f}" if engine.get("tok_s") else "-"
-    return (str(engine.get("model")), state, slots, str(engine.get("context") or "-"), _processor(engine), speed)
+    context = str(engine.get("context") or "-")
+    if engine.get("kv_type") not in (None, "f16"):
+        context += f" ({engine['kv_type']})"
+    return (str(engine.get("model")), state, slots, context, _processor(engine), speed)
+
+
+def _device(device: Mapping[str, Any], layers: int) -> str:
+    """A GPU, and what of the model is on it."""
+    free = (
+        f"{(device.get('free') or 0) / 1e9:.1f} of {device['total'] / 1e9:.1f} GB free" if device.get("total") else ""
+    )
+    words = (device.get("description"), f"{device.get('layers', 0)}/{layers} layers", free)
+    return f"{device.get('name')}: " + ", ".join(word for word in words if word)
 
 
 def _standby(engine: Mapping[str, Any]) -> str:

@@ -75,6 +75,7 @@ class Attempt:
         "leg",
         "pulse",
         "request",
+        "running",
         "spoke",
     )
 
@@ -89,6 +90,8 @@ class Attempt:
         seam: Takeover | None = None,
     ) -> None:
         self.leg, self.leave, self.request, self.draft, self.pulse = leg, leave, request, draft, pulse
+        self.running = True
+        """Is its call out, and its end not told yet?"""
         self.continuing = draft.content
         self.begun = draft.given.characters
         self.spoke = False
@@ -162,6 +165,7 @@ class Attempt:
 
     def tried(self, error: BackendError | None, now: float, *, blameless: bool = False) -> Tried:
         """It is over."""
+        self.running = False
         return Tried(
             leg=self.leg.name,
             error=error,

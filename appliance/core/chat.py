@@ -137,7 +137,8 @@ class ChatRequest:
     dialect gets back what the client sent, fields we have never heard of included. ``needs`` names what an
     answer must be able to do ("tools", "images", "json", "logprobs", "n", "audio"); `route` matches it against
     what a leg offers. ``committed`` is the half-written assistant turn a takeover goes on from, or ``None``.
-    ``trim`` allows the box to drop the oldest turns of a conversation that was a cloud's and does not fit it.
+    ``trim`` allows the box to drop the oldest turns of a conversation that was a cloud's and does not fit it, and
+    ``lenient`` to do without what it cannot keep to of tools and schemas that were a cloud's.
     ``grammar`` is GBNF that the answer has to keep to; nobody but the box is told of it. ``logprobs``: it is to be told
     how likely each token of the answer's text was, and how likely so many others.
 
@@ -173,6 +174,7 @@ class ChatRequest:
     doubts: tuple[tuple[str, str], ...] = ()
     committed: Message | None = None
     trim: bool = False
+    lenient: bool = False
     raw: bytes = field(default=b"", repr=False)
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
     headers: Headers = field(default=(), repr=False)
@@ -270,11 +272,12 @@ class ToolCallStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCallDelta:
-    """A piece of the JSON text of call `index`."""
+    """A piece of the JSON text of call `index`. There are clouds that say its name in pieces as well."""
 
     index: int
     arguments: str
     choice: int = 0
+    name: str = ""
     wire: Wire | None = None
 
 
@@ -415,7 +418,7 @@ class BackendError(Exception):
     ``words`` is the sentence in it, for a caller of another dialect: it may repeat the request, so nobody else sees it.
     ``retry_after`` is in seconds. ``param`` names the request field at fault, for `Fault.REQUEST`. ``private``: it is
     between this caller and the cloud (a credential of the caller's own), and tells nothing for others. ``certain``: the
-    next moment will not be different.
+    next moment will not be different. ``waited``: nothing of this request had been begun, it only waited its turn.
     """
 
     def __init__(
@@ -431,6 +434,7 @@ class BackendError(Exception):
         param: str | None = None,
         private: bool = False,
         certain: bool = False,
+        waited: bool = False,
     ) -> None:
         super().__init__(message)
         self.fault = fault
@@ -443,3 +447,4 @@ class BackendError(Exception):
         self.param = param
         self.private = private
         self.certain = certain
+        self.waited = waited

@@ -25,12 +25,12 @@ from appliance.core.given import Given
 
 
 class Draft:
-    """One answer of `choices` choices, as far as it has come."""
+    """One answer of `choices` choices, as far as it has come, to a client of this dialect."""
 
     __slots__ = ("_orphaned", "content", "ended", "given", "held", "left_out", "over", "seen", "started")
 
-    def __init__(self, choices: int = 1) -> None:
-        self.given = Given(choices)
+    def __init__(self, choices: int = 1, dialect: str = "") -> None:
+        self.given = Given(choices, dialect)
         self.held: list[Event] = []
         """What waits: for the first content, or for the end of a whole answer."""
         self.content = False

@@ -5,15 +5,18 @@ Rules of this file:
 1. A call is whole when something else begins behind it. If its JSON is not, as with a cloud that tells of several calls
    in turns, nobody else can go on: who does can only finish what is last.
 2. Characters are those of text, of reasoning and of the arguments of calls. The name and the id of a call are none.
-3. A call whose name has not come, or that is not counted as the next one, is only its author's to go on with; and so is
+3. Where the client was told that a call's block is complete, nobody can add to it.
+4. A call whose name has not come, or that is not counted as the next one, is only its author's to go on with; and so is
    what is made of neither words nor calls.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from appliance.core.chat import (
+    BlockStop,
     Event,
     Message,
     Opaque,
@@ -25,6 +28,7 @@ from appliance.core.chat import (
     ToolCall,
     ToolCallDelta,
     ToolCallStart,
+    Wire,
 )
 
 
@@ -73,11 +77,13 @@ def _whole(arguments: str) -> bool:
 
 
 class Given:
-    """The words and calls of one answer, in their order. ``choices`` is how many answers were asked for."""
+    """The words and calls of one answer, in their order. ``choices`` is how many answers were asked for, and
+    ``dialect`` in whose words the client hears of it."""
 
-    __slots__ = ("_calls", "_parts", "_stuck", "characters")
+    __slots__ = ("_calls", "_dialect", "_parts", "_stuck", "characters")
 
-    def __init__(self, choices: int = 1) -> None:
+    def __init__(self, choices: int = 1, dialect: str = "") -> None:
+        self._dialect = dialect
         self._parts: list[_Piece] = []
         self._calls: list[_Piece] = []  # those of the parts that are
         self._stuck = choices != 1
@@ -111,6 +117,8 @@ class Given:
                 self._begin(event)
             case Opaque(content=True, closed=False):
                 self._stuck = True
+            case BlockStop(wire=Wire(dialect=dialect)) if dialect == self._dialect:
+                self._stuck = self._stuck or not all(part.complete for part in self._parts)
             case _:
                 pass
         return 0
@@ -135,7 +143,10 @@ class Given:
         if event.choice or not 0 <= event.index < len(self._calls):
             self._stuck = True
             return 0
-        return self._add(self._calls[event.index], event.arguments)
+        call = self._calls[event.index]
+        if event.name and call.start is not None:
+            call.start = replace(call.start, name=call.start.name + event.name)
+        return self._add(call, event.arguments)
 
     def _add(self, part: _Piece, text: str) -> int:
         part.add(text)

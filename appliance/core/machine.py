@@ -30,3 +30,61 @@ class Machine:
     devices: tuple[Device, ...]
     instruction_sets: tuple[str, ...]  # compiled in, in llama.cpp's words: "AVX2", "FMA"
     build: str  # the version of llama-cpp-python
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What one token makes the box read and compute, of the weights packed in one way ("Q4_K")."""
+
+    quant: str
+    bytes: int
+    weights: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One way to load a model, and its bytes. `steps`: what it gives up of what was asked for, and why."""
+
+    context: int  # of one slot
+    kv_type: str
+    gpu_layers: int
+    model: int  # of the weights that are in RAM
+    cache: int
+    buffers: int
+    ram: int  # all of it, without what the process itself takes
+    devices: tuple[int, ...]  # all of it on each GPU, in llama.cpp's order
+    twice: int = 0  # of the file, in memory beside its copy in another order; the system takes it back when it is short
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """What a model takes, found by a dry load that allocates nothing.
+
+    `asked` is the placement that was asked for, whether it fits or not; `chosen` is what the engine would do now, None
+    if nothing fits, and then `refusal` says why. `layers` counts the output too.
+    """
+
+    name: str
+    architecture: str
+    parameters: int
+    vocabulary: int
+    width: int
+    trained: int
+    layers: int
+    model: int  # bytes of all weights
+    slots: int
+    process: int  # bytes that the engine takes beside the model: Python, libraries, the vocabulary
+    reads: tuple[Read, ...]
+    asked: Placement
+    chosen: Placement | None
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast one model really answered: a token after another, and a prompt of many at once."""
+
+    seconds_per_token: float
+    prompt_tokens_per_second: float
+    others: float = 0.0  # the share of the box that other programs had meanwhile

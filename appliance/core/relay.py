@@ -15,8 +15,8 @@ Rules of this file:
 6. A cloud that takes no half-written turn is asked for the whole answer, once, and goes on only if that begins with
    what the client has (`echo`).
 7. Two clouds are asked at a time only while neither has said a word; whoever speaks first answers.
-8. When the engine's process dies, the box itself goes on after its restart; a request that was alive at two
-   such deaths is refused, so that one poisoned request cannot take everybody down.
+8. When the engine's process dies, the box itself goes on after its restart; a request that was at work at two
+   such deaths, and not just in line, is refused, so that one poisoned request cannot take everybody down.
 
 The machine is told what happened (`start`, `receive`, `end`, `fail`, `expire`, `cancel`) and answers what to do, in
 order (`actions`). Carry the list out before telling it more. It has no clock (`now` is an argument, in seconds,
@@ -31,7 +31,7 @@ from dataclasses import replace
 
 from appliance.core.accounts import Accounts, silence
 from appliance.core.actions import Action, Call, Done, Drop, Emit, Pause, Race
-from appliance.core.attempt import LETTERS_PER_TOKEN, Attempt, Tried
+from appliance.core.attempt import LETTERS_PER_TOKEN, Attempt
 from appliance.core.budget import Budget
 from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Progress, Takeover
 from appliance.core.draft import Draft
@@ -66,8 +66,7 @@ class Relay:
         self._accounts = Accounts(breakers, habits or {}, budgets or {}, limits=limits, jitter=jitter, heard=heard)
         self._one: Attempt | None = None  # the attempt whose answer it is to be, or that was the last one
         self._rival: Attempt | None = None  # another that runs beside it, while neither has said a word
-        self._running = False  # a call is out and its end was not told yet
-        self._draft = Draft(request.n)
+        self._draft = Draft(request.n, request.dialect)
         self._again: set[str] = set()  # legs that were asked twice
         self._deaths = 0
         self._errors: list[tuple[Leg, BackendError]] = []
@@ -100,7 +99,7 @@ class Relay:
     def phi(self, now: float) -> float | None:
         """How odd the running leg's silence is by now, if its history tells."""
         one = self._one
-        return one.pulse.phi(now) if one is not None and self._running and not one.finished else None
+        return one.pulse.phi(now) if one is not None and one.running and not one.finished else None
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -175,15 +174,16 @@ class Relay:
         if self._rival is not None:
             return self._lost(one, error, now)
         pause = self._worth_another_try(one, error, now)
-        tried = self._tried(one, error, now, counts=pause is None, blameless=blameless)
+        tried = self._accounts.over(one, error, now, counts=pause is None, blameless=blameless)
         self._errors.append((one.leg, error))
         if one.spoke:
             self._author, self._cut = one, error.fault.value
         crashed = error.fault is Fault.CRASHED
         if not (one.draft.content and (self._request.stream or (crashed and one.draft.continuable))):
-            self._draft = Draft(self._request.n)  # nothing of it has gone out: the next leg answers from the start
+            # Nothing of it has gone out: the next leg answers from the start.
+            self._draft = Draft(self._request.n, self._request.dialect)
         if crashed:
-            self._deaths += 1
+            self._deaths += one.spoke or not error.waited
             if self._deaths >= DEATHS_TO_REFUSE:
                 return [tried, Done(refused_after(self._deaths))]
             self._waiting.insert(0, one.leg)
@@ -214,7 +214,7 @@ class Relay:
 
     def cancel(self, now: float) -> list[Action]:
         """The client left: nobody's failure. If it had its whole answer by then, that is an answer."""
-        if not self._running or self._one is None:
+        if self._one is None or not self._one.running:
             return [Done()]
         gone = BackendError(Fault.GONE, "The client left.")
         if now < self._one.pulse.called_at:  # between two tries: the second was never made
@@ -222,7 +222,7 @@ class Relay:
             return [Done()]
         running = [one for one in (self._one, self._rival) if one is not None]
         self._rival = None
-        return [*(self._tried(one, None if one.finished else gone, now) for one in running), Done()]
+        return [*(self._accounts.over(one, None if one.finished else gone, now) for one in running), Done()]
 
     def held_up(self, seconds: float) -> None:
         """The client was slow to take what it was given; that time is not the leg's."""
@@ -255,7 +255,7 @@ class Relay:
         leave = self._accounts.leave(leg, now)
         assert leave is not None  # nobody is turned away from a closed one
         del self._waiting[0]
-        self._rival = self._attempt(leg, leave, self._request, Draft(self._request.n), now)
+        self._rival = self._attempt(leg, leave, self._request, Draft(self._request.n, self._request.dialect), now)
         return [Race(leg, self._request)]
 
     def _settled(self, one: Attempt, now: float) -> list[Action]:
@@ -268,16 +268,16 @@ class Relay:
         if one is self._rival:
             self.fallback = self.fallback or HEDGED
             silent = silence(other, now) if other.pulse.outrun(now) else None
-        return [self._tried(other, quicker, now, against=silent), *self._alone(one, other)]
+        return [self._accounts.over(other, quicker, now, against=silent), *self._alone(one, other)]
 
     def _lost(self, one: Attempt, error: BackendError, now: float) -> list[Action]:
         """Of two that run, `one` failed, and neither had said a word."""
         other = self._other(one)
         assert other is not None
-        tried = self._tried(one, error, now)
+        tried = self._accounts.over(one, error, now)
         if error.fault is Fault.REQUEST and one is self._one:
             gone = BackendError(Fault.GONE, "The request was the caller's mistake.")
-            return [tried, self._tried(other, gone, now), Drop(other.leg), Done(error)]
+            return [tried, self._accounts.over(other, gone, now), Drop(other.leg), Done(error)]
         if error.fault is Fault.REQUEST:
             self._waiting.insert(0, one.leg)  # it was asked out of turn: what it says counts when it is its own
         else:
@@ -287,7 +287,7 @@ class Relay:
         return [tried, *self._alone(other, one)]
 
     def _alone(self, one: Attempt, other: Attempt) -> list[Action]:
-        self._one, self._rival, self._draft, self._running = one, None, one.draft, True
+        self._one, self._rival, self._draft = one, None, one.draft
         return [Drop(other.leg)]
 
     def _who(self, leg: str) -> Attempt:
@@ -363,7 +363,7 @@ class Relay:
         actions: list[Action] = []
         if draft.content and request.stream and draft.held:
             actions.append(Emit(draft.release()))
-        self._one, self._running = self._attempt(leg, leave, request, draft, now, seam), True
+        self._one = self._attempt(leg, leave, request, draft, now, seam)
         return [*actions, Call(leg, request)]
 
     def _attempt(
@@ -391,23 +391,10 @@ class Relay:
         return for_the_box(request, stands_in=self._stands_in, trim=not too_long)
 
     def _finish(self, one: Attempt, now: float) -> list[Action]:
-        actions: list[Action] = [self._tried(one, None, now)]
+        actions: list[Action] = [self._accounts.over(one, None, now)]
         if one.draft.held:
             actions.append(Emit(one.draft.release()))
         return [*actions, Done()]
-
-    def _tried(
-        self,
-        one: Attempt,
-        error: BackendError | None,
-        now: float,
-        *,
-        counts: bool = True,
-        blameless: bool = False,
-        against: BackendError | None = None,
-    ) -> Tried:
-        self._running = False
-        return self._accounts.over(one, error, now, counts=counts, blameless=blameless, against=against)
 
 
 def _empty(one: Attempt) -> BackendError:

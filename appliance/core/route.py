@@ -104,14 +104,16 @@ def stops_for_box(stops: tuple[str, ...]) -> tuple[str, ...]:
 
 def for_the_box(request: ChatRequest, *, stands_in: bool, trim: bool) -> ChatRequest:
     """A cloud's request as the box can take it: biases name tokens of another vocabulary, a tool that the box does not
-    know cannot be insisted on, and old turns may be dropped if `trim`, which says that no cloud that can hold more
-    found the conversation too long. What was asked of the box itself is left as it is."""
+    know cannot be insisted on, a schema nobody can follow is none, and old turns may be dropped if `trim`, which says
+    that no cloud that can hold more found the conversation too long. What was asked of the box itself is left as it
+    is."""
     if not stands_in:
-        return replace(request, trim=False)
+        return replace(request, trim=False, lenient=False)
     sampling = replace(request.sampling, logit_bias=())
     return replace(
         request,
         trim=request.trim and trim,
+        lenient=True,
         sampling=sampling,
         n=min(request.n, CHOICES),
         stop=stops_for_box(request.stop),

@@ -195,7 +195,10 @@ class MessagesEncoder:
             case ReasoningDelta():
                 return self._blocks.speak("reasoning", event.text) if event.text and event.choice == 0 else b""
             case ToolCallDelta():
-                return self._blocks.arguments(event.index, event.arguments) if event.choice == 0 else b""
+                if event.choice != 0:
+                    return b""
+                self._blocks.name(event.index, event.name)
+                return self._blocks.arguments(event.index, event.arguments)
             case ToolCallStart():
                 if event.choice != 0:
                     return b""

@@ -9,7 +9,8 @@ Rules of this file:
 4. Thinking that we close has no signature of a cloud's. It gets a mark instead, by which we know it again.
 5. A tool on the cloud's side that the cloud did not live to answer for is answered for here: it was not available.
    Anthropic takes no conversation back in which such a call has no result.
-6. Nothing empty is said, but for the first piece of a call's arguments, as the real API says it.
+6. A call opens with its first arguments, or when something else begins: until then more of its name may come.
+7. Nothing empty is said, but for the first piece of a call's arguments, as the real API says it.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ _DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","inde
 _STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
 _SIGNATURE = fields.compact({"type": "signature_delta", "signature": UNSIGNED})
 
-_OPENINGS: dict[Spoken, bytes] = {
-    "text": b'{"type":"text","text":""}',
-    "reasoning": b'{"type":"thinking","thinking":"","signature":""}',
+_OPENINGS: dict[Spoken, dict[str, Any]] = {
+    "text": {"type": "text", "text": ""},
+    "reasoning": {"type": "thinking", "thinking": "", "signature": ""},
 }
 _PIECES: dict[Spoken, bytes] = {
     "text": b'{"type":"text_delta","text":%b}',
@@ -70,7 +71,9 @@ class _Block:
         "_depth",
         "_in_text",
         "_unread",
+        "begun",
         "closed",
+        "held",
         "index",
         "kind",
         "leg",
@@ -80,7 +83,7 @@ class _Block:
         "whole",
     )
 
-    def __init__(self, kind: BlockKind, opening: bytes, *, leg: int, index: int = -1) -> None:
+    def __init__(self, kind: BlockKind, opening: dict[str, Any], *, leg: int, index: int = -1) -> None:
         self.kind = kind
         self.opening = opening
         self.leg = leg  # who began it
@@ -90,12 +93,15 @@ class _Block:
         self._unread: list[str] = []
         self._depth = 0  # brackets that are open in what was read
         self._in_text = False
+        self.begun = False  # some of its arguments came
         self.signed = False
         self.closed = False
+        self.held = False  # as long as more of its name may come
 
     def heard(self, arguments: str) -> None:
         """A piece of the call's JSON."""
         self._unread.append(arguments)
+        self.begun = self.begun or bool(arguments.strip())
 
     def may_close(self) -> bool:
         """Is it sure that closing it cuts nothing off?"""
@@ -164,7 +170,7 @@ class Blocks:
     def saw_start(self, index: int, kind: BlockKind) -> None:
         if self._open is not None:
             self._unclosed[self._open.index] = self._open
-        self._open = _Block(kind, b"", leg=self._leg, index=index)
+        self._open = _Block(kind, {}, leg=self._leg, index=index)
         self._next = index + 1
         self.called = self.called or kind == "tool_call"
 
@@ -201,37 +207,48 @@ class Blocks:
     def speak(self, kind: Spoken, text: str) -> bytes:
         """Text or thinking."""
         piece = _PIECES[kind] % _quoted(text)
-        block = self._open
+        out, block = self._released(), self._open
         if block is not None and block.kind == kind and not block.signed:
-            return _DELTA % (block.index, piece)
+            return out + _DELTA % (block.index, piece)
         if not self._line or self._line[-1].kind != kind:
             self._line.append(_Block(kind, _OPENINGS[kind], leg=self._leg))
         self._line[-1].waiting.append(piece)
-        return self._advance()
+        return out + self._advance()
 
     def call(self, index: int, identity: str, name: str, *, answer: str) -> bytes:
         """Call `index` begins. `answer` is the answer's id, of which an id is made where none came."""
         if (former := self._calls.get(index)) is not None:
             former.whole = True  # another leg counts its calls from 0 again
+        out = self._released()
         opening = {"type": "tool_use", "id": unused_id(identity, answer, self._ids), "name": name, "input": {}}
-        block = _Block("tool_call", fields.compact(opening), leg=self._leg)
+        block = _Block("tool_call", opening, leg=self._leg)
+        block.held = True
         block.waiting.append(_ARGUMENTS % b'""')
         self._calls[index] = block
         self._line.append(block)
         self.called = True
-        return self._advance()
+        return out + self._advance()
+
+    def name(self, index: int, more: str) -> None:
+        """More of the name of call `index`, which is not told of before its arguments, or something else, begin."""
+        if (block := self._calls.get(index)) is not None and block.held:
+            block.opening["name"] += more
 
     def arguments(self, index: int, text: str) -> bytes:
-        """A piece of call `index`. Behind a complete document only white space can come, which nobody misses."""
+        """A piece of call `index`. White space in front of a document breaks the SDK, which reads as it comes; behind
+        a complete one only white space can come, which nobody misses."""
         block = self._calls.get(index)
+        if block is not None and not block.begun:
+            text = text.lstrip(" \t\r\n")
         if block is None or block.closed or not text:
             return b""
+        out = self._released() if block.held else b""
         block.heard(text)
         piece = _ARGUMENTS % _quoted(text)
         if block is not self._open:
             block.waiting.append(piece)
-            return b""
-        said = _DELTA % (block.index, piece)
+            return out
+        said = out + _DELTA % (block.index, piece)
         return said + self._advance() if self._line else said
 
     def begin(self, number: int, kind: BlockKind) -> bytes:
@@ -256,7 +273,7 @@ class Blocks:
         """A block of a kind we have no word for."""
         out = self.end()
         self.saw_other(event.get("content_block"))
-        block = self._open = _Block("other", b"", leg=self._leg, index=self._next)
+        block = self._open = _Block("other", {}, leg=self._leg, index=self._next)
         self._next += 1
         return out + _numbered("content_block_start", event, block)
 
@@ -267,7 +284,7 @@ class Blocks:
             return b""
         if delta.get("type") == "signature_delta":
             return self._sign(event)
-        out = self._turn_to(self._said) if self._said == "text" or self._said == "reasoning" else b""
+        out = self._turn_to(self._said) if self._said == "text" or self._said == "reasoning" else self._released()
         if self._open is None or self._open.kind != self._said:
             return out
         return out + _numbered("content_block_delta", event, self._open)
@@ -292,14 +309,24 @@ class Blocks:
     def _advance(self, *, surely: bool = False) -> bytes:
         """Open what waits, as far as what is open may close; all of it, if it `surely` may."""
         out: list[bytes] = []
-        while self._line and (surely or self._open is None or self._open.may_close()):
+        while self._line and (surely or (not self._line[0].held and self._may_open())):
             out.append(self._close())
             block = self._open = self._line.pop(0)
+            block.held = False
             block.index = self._next
             self._next += 1
-            out.append(_START % (block.index, block.opening))
+            out.append(_START % (block.index, fields.compact(block.opening)))
             out += [_DELTA % (block.index, piece) for piece in block.waiting]
         return b"".join(out)
+
+    def _may_open(self) -> bool:
+        return self._open is None or self._open.may_close()
+
+    def _released(self) -> bytes:
+        """The name of the call that came last is whole: something else begins."""
+        for block in self._line:
+            block.held = False
+        return self._advance()
 
     def _close(self) -> bytes:
         block, self._open = self._open, None

@@ -143,6 +143,7 @@ class _Content:
                 self._calls[event.index] = call = _Call(event)
                 self._blocks.append(call)
             case ToolCallDelta(choice=0) if event.index in self._calls:
+                self._calls[event.index].name += event.name
                 self._calls[event.index].arguments.append(event.arguments)
             case BlockStart():
                 self._said = event.kind
@@ -178,11 +179,12 @@ class _Spoken:
 class _Call:
     def __init__(self, start: ToolCallStart) -> None:
         self._start = start
+        self.name = start.name
         self.arguments: list[str] = []
 
     def written(self, answer: str, used: set[str]) -> dict[str, Any]:
         identity = unused_id(self._start.id, answer, used)
-        return {"type": "tool_use", "id": identity, "name": self._start.name, "input": self._input()}
+        return {"type": "tool_use", "id": identity, "name": self.name, "input": self._input()}
 
     def _input(self) -> dict[str, Any]:
         try:

@@ -11,7 +11,8 @@ Rules of this file:
 4. What has no place here but words of its own (another dialect's `Opaque.text`) is content. A call's arguments are
    JSON here even if there are none, and its id is one that every cloud takes back.
 5. After an error nothing follows, and no end is pretended.
-6. A call that the cloud left half written goes on under the number that the client knows it by, which is the cloud's;
+6. Who asked with the `functions` of 2023 hears of calls in their shape.
+7. A call that the cloud left half written goes on under the number that the client knows it by, which is the cloud's;
    those that others begin behind it are counted on from there.
 """
 
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -52,16 +52,16 @@ from appliance.dialects import (
     fields,
     openai_chat_body,
     openai_chat_fold,
+    openai_chat_functions,
     openai_chat_in,
     openai_chat_out,
     openai_errors,
 )
-from appliance.dialects.ids import fitting_id
 from appliance.dialects.openai_chat_figures import logprobs, usage
 from appliance.dialects.openai_chat_out import NAME
-from appliance.dialects.stream import DONE, Counts, whole_body
+from appliance.dialects.openai_chat_whole import NO_ARGUMENTS, called, encode_whole, identity, place, reason_of
+from appliance.dialects.stream import DONE, Counts
 
-NO_ARGUMENTS = "{}"
 _NUMBERED = (b"id:", b"retry:")
 
 
@@ -75,12 +75,14 @@ class ChatEncoder:
         self._created = created
         self._model = request.model
         self._include_usage = request.include_usage
+        self._old = openai_chat_functions.old(request.fields)
         self._opened: set[int] = set()  # choices whose role the client has
         self._finished: set[int] = set()
         self._started = False
         self._ours = False  # somebody took over: no wire passes any more
         self._passing = False  # the bytes of the last wire went on, so the events without bytes are in them
         self._calls: dict[tuple[int, int], bool] = {}  # by choice and index: has it arguments?
+        self._nameless: set[tuple[int, int]] = set()  # those whose id the client has not heard of
         self._passed = b""  # the bytes of the last wire that went on
         self._starts: list[tuple[int, bytes]] = []  # the calls that passed: our number, and in which bytes they began
         self._numbers: dict[int, int] = {}  # the client's numbers of those, by ours, once others go on
@@ -130,6 +132,8 @@ class ChatEncoder:
 
     def _note(self, event: Event, data: bytes) -> None:
         """What the client learns from a wire that goes on."""
+        if self._nameless and data and _names_a_call(data):
+            self._nameless.clear()  # late, as some clouds do
         if isinstance(event, Started):
             if not self._started:
                 self._begin(event)
@@ -140,6 +144,8 @@ class ChatEncoder:
             self._counted = not self._ours
         elif isinstance(event, ToolCallStart):
             self._calls[event.choice, event.index] = False
+            if not event.id:
+                self._nameless.add((event.choice, event.index))
             if event.choice == 0:
                 self._starts.append((event.index, self._passed))
         elif isinstance(event, ToolCallDelta):
@@ -170,10 +176,13 @@ class ChatEncoder:
                 return self._delta(event.choice, {"reasoning_content": event.text}) if event.text else b""
             case ToolCallStart():
                 self._calls[event.choice, event.index] = False
-                call = {"index": self._number(event.index), **_call(event, self._id)}
+                if self._old:
+                    return self._in_old_shape(event.choice, event.index, openai_chat_functions.begun(event))
+                call = {"index": self._number(event.index), **called(event, self._id)}
                 return self._delta(event.choice, {"tool_calls": [call]})
             case ToolCallDelta():
-                return self._arguments(event.choice, event.index, event.arguments) if event.arguments else b""
+                said = self._named(event) if event.name else b""
+                return said + (self._arguments(event.choice, event.index, event.arguments) if event.arguments else b"")
             case Finish():
                 return self._end(event)
             case Usage():
@@ -182,7 +191,7 @@ class ChatEncoder:
             case Takeover():
                 return self._taken(event)
             case Opaque():
-                return self._delta(0, {_place(event): event.text}) if event.text else b""
+                return self._delta(0, {place(event): event.text}) if event.text else b""
             case Degraded():
                 return self._remark(f"appliance degraded {event.what}")
             case Opened() | Progress() | BlockStart() | BlockStop():
@@ -209,15 +218,35 @@ class ChatEncoder:
             return b""
         self._finished.add(event.choice)
         calls = [index for choice, index in self._calls if choice == event.choice]
-        reason = _reason(event, calls=bool(calls))
+        reason = reason_of(event, calls=bool(calls))
         # A call without arguments is "{}" here, and silence elsewhere.
         bare = [index for index in calls if not self._calls[event.choice, index] and reason == "tool_calls"]
         owed = b"".join(self._arguments(event.choice, index, NO_ARGUMENTS) for index in bare)
+        if self._old and reason == "tool_calls":
+            reason = openai_chat_functions.CALLED
         return owed + self._delta(event.choice, {}, reason)
 
     def _arguments(self, choice: int, index: int, text: str) -> bytes:
         self._calls[choice, index] = True
-        return self._delta(choice, {"tool_calls": [{"index": self._number(index), "function": {"arguments": text}}]})
+        if self._old:
+            return self._in_old_shape(choice, index, openai_chat_functions.more(text))
+        call: dict[str, Any] = {"index": self._number(index), "function": {"arguments": text}}
+        if (choice, index) in self._nameless:  # the cloud did not come to it
+            self._nameless.discard((choice, index))
+            call = {**call, "id": identity("", self._id, choice, index), "type": "function"}
+        return self._delta(choice, {"tool_calls": [call]})
+
+    def _named(self, event: ToolCallDelta) -> bytes:
+        """More of the name, of a cloud that says it in pieces."""
+        if self._old:
+            return self._in_old_shape(event.choice, event.index, {openai_chat_functions.CALLED: {"name": event.name}})
+        call = {"index": self._number(event.index), "function": {"name": event.name}}
+        return self._delta(event.choice, {"tool_calls": [call]})
+
+    def _in_old_shape(self, choice: int, index: int, delta: dict[str, Any]) -> bytes:
+        """Of a call that has a place there: of several only the first has one."""
+        first = next(index for owner, index in self._calls if owner == choice)
+        return self._delta(choice, delta) if index == first else b""
 
     def _number(self, index: int) -> int:
         """The number by which the client knows our call `index`, or is to know it."""
@@ -266,21 +295,16 @@ def _has_no_word(events: Sequence[Event], at: int) -> bool:
     return False
 
 
+def _names_a_call(data: bytes) -> bool:
+    for event in sse.SseParser().feed(data):
+        match json.loads(event.data or b"null"):
+            case {"choices": [{"delta": {"tool_calls": [*calls]}}]}:
+                return any(call.get("id") for call in calls)
+    return False
+
+
 def _is_done(data: bytes) -> bool:
     return DONE in data and data.removeprefix(b"data:").strip() == DONE
-
-
-def _reason(finish: Finish, *, calls: bool) -> str:
-    """OpenAI has no word for "other", and says "tool_calls" whenever calls were made."""
-    if calls and finish.reason in ("stop", "other"):
-        return "tool_calls"
-    return "stop" if finish.reason == "other" else finish.reason
-
-
-def _call(event: ToolCallStart, answer: str) -> dict[str, Any]:
-    # What has a space in it fits nowhere, so it becomes a hash, another one for each call of each answer.
-    identity = fitting_id(event.id or f"{answer} {event.choice} {event.index}", "openai")
-    return {"id": identity, "type": "function", "function": {"name": event.name, "arguments": ""}}
 
 
 def _numbers(starts: Sequence[tuple[int, bytes]]) -> dict[int, int]:
@@ -296,96 +320,6 @@ def _numbers(starts: Sequence[tuple[int, bytes]]) -> dict[int, int]:
                 if len(theirs) == len(ours):
                     numbers |= {at: said for at, said in zip(ours, theirs, strict=True) if isinstance(said, int)}
     return numbers
-
-
-def _place(event: Opaque) -> str:
-    """Where the words of something that we do not know stand: what this dialect has words for, we take apart, but for
-    a refusal."""
-    return "refusal" if event.wire is not None and event.wire.dialect == NAME else "content"
-
-
-# ---------------------------------------------------------------------------------------------- whole answers
-
-
-@dataclass(slots=True, kw_only=True)
-class _Choice:
-    """One answer, as far as its events were read."""
-
-    text: list[str] = field(default_factory=list)
-    odds: list[Odds] = field(default_factory=list)
-    refusal: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
-    finish: Finish | None = None
-
-    def written(self, index: int) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.text), "refusal": None}
-        if self.refusal:
-            message["content"] = message["content"] or None
-            message["refusal"] = "".join(self.refusal)
-        reason = _reason(self.finish, calls=bool(self.calls)) if self.finish else None
-        if self.reasoning:
-            message["reasoning_content"] = "".join(self.reasoning)
-        if self.calls:
-            message["content"] = message["content"] or None
-            message["tool_calls"] = [self.calls[at] for at in sorted(self.calls)]
-            if reason == "tool_calls":
-                for call in self.calls.values():
-                    call["function"]["arguments"] = call["function"]["arguments"] or NO_ARGUMENTS
-        return {"index": index, "message": message, "logprobs": logprobs(self.odds), "finish_reason": reason}
-
-
-def encode_whole(request: ChatRequest, events: Sequence[Event], *, id: str, created: int) -> bytes:
-    """All events of one answer as one body."""
-    body = whole_body(events, NAME)
-    if body is not None:
-        return body
-    named = next((event for event in events if isinstance(event, Started)), None)
-    answer_id = (named and named.id) or id
-    counts = Counts()
-    choices = {0: _Choice()}
-    for event in events:
-        match event:
-            case Usage():
-                counts.note(event)
-            case Takeover():
-                counts.taken_over()
-            case Started() | Opened() | Degraded() | Progress() | BlockStart() | BlockStop():
-                pass
-            case Opaque():
-                _add(choices[0], event, answer_id)
-            case _:
-                _add(choices.setdefault(event.choice, _Choice()), event, answer_id)
-    answer: dict[str, Any] = {
-        "id": answer_id,
-        "object": "chat.completion",
-        "created": (named and named.created) or created,
-        "model": (named and named.model) or request.model,
-        "choices": [choices[index].written(index) for index in sorted(choices)],
-    }
-    if counts.total is not None:
-        answer["usage"] = usage(counts.total)
-    return fields.compact(answer)
-
-
-def _add(
-    choice: _Choice, event: TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | Opaque | Finish, answer: str
-) -> None:
-    match event:
-        case TextDelta():
-            choice.text.append(event.text)
-            choice.odds += event.odds
-        case ReasoningDelta():
-            choice.reasoning.append(event.text)
-        case ToolCallStart():
-            choice.calls[event.index] = _call(event, answer)
-        case ToolCallDelta():
-            choice.calls[event.index]["function"]["arguments"] += event.arguments
-        case Opaque():
-            if event.text:
-                (choice.refusal if _place(event) == "refusal" else choice.text).append(event.text)
-        case Finish():
-            choice.finish = choice.finish or event
 
 
 # --------------------------------------------------------------------------------------------------- the seam

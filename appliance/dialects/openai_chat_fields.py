@@ -15,7 +15,7 @@ from appliance.dialects.fields import told
 SAID = frozenset(
     """model messages stream stream_options max_tokens max_completion_tokens stop temperature top_p top_k n tools
     tool_choice parallel_tool_calls response_format user safety_identifier logprobs top_logprobs
-    logit_bias""".split()
+    logit_bias functions function_call""".split()
 )
 """What the vocabulary says. What of it another dialect cannot say is that dialect's objection."""
 
@@ -23,8 +23,6 @@ EFFORT_FIELDS = frozenset(("reasoning_effort", "reasoning"))
 """Said as far as they name an effort that we know; "reasoning" is OpenRouter's."""
 
 FOREIGN = {
-    "functions": "the tools of 2023: the client waits for an answer in their shape",
-    "function_call": "belongs to functions",
     "modalities": "the answer is to be spoken",
     "audio": "how it is to be spoken",
     "web_search_options": "the answer is to rest on a search",
@@ -65,7 +63,6 @@ UNSAID = {
 """What an answer can do without, and why."""
 
 DEFAULTS: dict[str, Any] = {
-    "functions": [],
     "modalities": ["text"],
     "frequency_penalty": 0,
     "presence_penalty": 0,

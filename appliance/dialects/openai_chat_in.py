@@ -10,6 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from appliance.core import gbnf
@@ -30,7 +31,7 @@ from appliance.core.chat import (
     ToolChoice,
     ToolResult,
 )
-from appliance.dialects import fields, openai_chat_fields
+from appliance.dialects import fields, openai_chat_fields, openai_chat_functions
 from appliance.dialects.fields import Seen, at, refusal, tellable, wrong
 
 NAME = "openai"
@@ -73,8 +74,9 @@ def parse(body: bytes, headers: Headers = ()) -> ChatRequest:
     seen = Seen()
     messages = _messages(found, seen)
     choices = _choices(found, seen)
-    tools = _tools(found, seen)
-    choice = _choice(found, seen)
+    old = openai_chat_functions.old(found)
+    tools = openai_chat_functions.tools(found, seen) if old else _tools(found, seen)
+    choice = openai_chat_functions.choice(found, seen) if old else _choice(found, seen)
     form = _format(found, seen)
     logprobs = _logprobs(found, seen)
     grammar = _grammar(found, seen)
@@ -94,9 +96,9 @@ def parse(body: bytes, headers: Headers = ()) -> ChatRequest:
         stop=stop,
         sampling=sampling,
         n=choices,
-        tools=tools,
+        tools=_among(found, tools),
         tool_choice=choice,
-        parallel_tools=fields.flag(found, "parallel_tool_calls"),
+        parallel_tools=False if old else fields.flag(found, "parallel_tool_calls"),
         format=form,
         grammar=grammar,
         logprobs=logprobs,
@@ -116,10 +118,11 @@ def _messages(found: fields.Object, seen: Seen) -> tuple[Message, ...]:
     given = fields.objects(found, "messages")
     if not given:
         raise refusal("messages", "messages is missing or empty; send at least one message.")
-    return tuple(_message(item, at("messages", index), seen) for index, item in enumerate(given))
+    ids = openai_chat_functions.Ids()
+    return tuple(_message(item, at("messages", index), seen, ids) for index, item in enumerate(given))
 
 
-def _message(item: fields.Object, path: str, seen: Seen) -> Message:
+def _message(item: fields.Object, path: str, seen: Seen, ids: openai_chat_functions.Ids) -> Message:
     named = fields.string(item, "role", path)
     role = ROLES.get(named or "")
     if role is None:
@@ -130,11 +133,10 @@ def _message(item: fields.Object, path: str, seen: Seen) -> Message:
         return Message(role="user", parts=_content(item, path, seen))
     parts = _content(item, path, seen)
     if role == "tool":
-        if named == "function":
-            seen.foreign.append(at(path, "role"))
-        # The old functions were answered by name, not by id.
         key = "name" if named == "function" else "tool_call_id"
         identity = fields.string(item, key, path)
+        if named == "function" and identity is not None:
+            identity = ids.answered(identity)
         if identity is None:  # many local servers do without
             seen.unusable(at(path, key), "is missing; it says which call this is the result of", matters=True)
         text = "\n".join(part.text for part in parts if isinstance(part, Text))
@@ -146,7 +148,7 @@ def _message(item: fields.Object, path: str, seen: Seen) -> Message:
         if item.get("audio") is not None:
             seen.foreign.append(at(path, "audio"))
         said = (*parts, Text(refused)) if refused else parts
-        parts = (*((Reasoning(thought),) if thought else ()), *said, *_calls(item, path, seen))
+        parts = (*((Reasoning(thought),) if thought else ()), *said, *_calls(item, path, seen, ids))
     elif item.get("content") is None:
         seen.doubt(at(path, "content"), "is missing; send a string or a list of parts")
     return Message(role=role, parts=parts)
@@ -200,7 +202,7 @@ def _image(part: fields.Object, path: str) -> Image:
     return Image(url)
 
 
-def _calls(item: fields.Object, path: str, seen: Seen) -> tuple[ToolCall, ...]:
+def _calls(item: fields.Object, path: str, seen: Seen, ids: openai_chat_functions.Ids) -> tuple[ToolCall, ...]:
     calls = []
     for index, call in enumerate(fields.objects(item, "tool_calls", path)):
         where = at(at(path, "tool_calls"), index)
@@ -211,8 +213,8 @@ def _calls(item: fields.Object, path: str, seen: Seen) -> tuple[ToolCall, ...]:
             body, text, where_body = fields.mapping(call, "function", where) or {}, "arguments", at(where, "function")
         calls.append(_call(fields.string(call, "id", where) or "", body, text, where_body))
     if (old := fields.mapping(item, "function_call", path)) is not None:
-        calls.append(_call("", old, "arguments", at(path, "function_call")))
-        seen.foreign.append(at(path, "function_call"))
+        only = _call("", old, "arguments", at(path, "function_call"))
+        calls.append(replace(only, id=ids.called(only.name)))
     return tuple(calls)
 
 
@@ -321,8 +323,8 @@ def _tools(found: fields.Object, seen: Seen) -> tuple[Tool, ...]:
                 strict=strict if isinstance(strict, bool) else None,
             )
         )
-    if fields.objects(found, "functions"):
-        seen.needs.add("tools")
+    if tools and found.get("functions"):
+        seen.doubt("functions", "cannot stand beside tools; leave one of them out")
     return tuple(tools)
 
 
@@ -338,10 +340,33 @@ def _choice(found: fields.Object, seen: Seen) -> ToolChoice | None:
         name = function.get("name") if isinstance(function, dict) else None
         if isinstance(name, str) and given.get("type") in (None, "function"):
             return ToolChoice("named", name)
+        if _allowed(found) is not None:
+            return ToolChoice(CHOICES[given["allowed_tools"]["mode"]])
     else:
         raise wrong("tool_choice", "a string or an object", given)
     seen.foreign.append("tool_choice")
     return None
+
+
+def _allowed(found: fields.Object) -> frozenset[str] | None:
+    """The only ones of the tools that may be called now, if that is said. They are all told of to keep a cache warm."""
+    match found.get("tool_choice"):
+        case {"type": "allowed_tools", "allowed_tools": {"mode": "auto" | "required", "tools": [*listed]}}:
+            names = [_named(one) for one in listed]
+            return frozenset(name for name in names if name) if all(names) else None
+    return None
+
+
+def _named(tool: object) -> str | None:
+    match tool:
+        case {"type": "function", "function": {"name": str(name)}} | {"type": "function", "name": str(name)}:
+            return name
+    return None
+
+
+def _among(found: fields.Object, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+    allowed = _allowed(found)
+    return tools if allowed is None else tuple(tool for tool in tools if tool.name in allowed)
 
 
 def _format(found: fields.Object, seen: Seen) -> JsonFormat | None:

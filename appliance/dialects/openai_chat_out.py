@@ -5,7 +5,8 @@ Rules of this file, besides those of `stream`:
 1. A chunk we have no word for is not an error: it is `Opaque`, and `content` says whether the client would see it.
 2. Only a `finish_reason` makes an end, and not every one does: some say that the answer died. `[DONE]` neither makes
    an end nor is missed.
-3. Calls are counted by us. Their numbers on the wire may be missing, or the same for several.
+3. Calls are counted by us. Their numbers on the wire may be missing, or the same for several. The one call of the old
+   `function_call` is a call like others.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ from appliance.core.chat import (
     ToolCallStart,
     Usage,
 )
+from appliance.dialects.openai_chat_functions import CALLED
 from appliance.dialects.openai_errors import decode_stream_error
 from appliance.dialects.stream import Batch, SseDecoder, broken, count, parsed
 
 NAME = "openai"
+OLD = -1
+"""The number of a call that has none because there can be only one."""
 REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -43,17 +47,20 @@ DIED = ("error", "insufficient_system_resource", "network_error", "abort", "abor
 """No ends: so OpenRouter, DeepSeek, Z.ai and vLLM say that an answer died."""
 
 # Keys of a delta or a message that we read. `reasoning_details` repeats `reasoning` with signatures (OpenRouter).
-_READ = frozenset("role content refusal reasoning_content reasoning tool_calls reasoning_details name".split())
+_READ = frozenset(
+    "role content refusal reasoning_content reasoning tool_calls function_call reasoning_details name".split()
+)
 _NOTHING: tuple[object, ...] = (None, "", [], {}, False)
 
 
 class Calls:
     """The calls of one choice. A cloud's number for a call is not ours: Gemini gives each of several the same."""
 
-    __slots__ = ("_ids", "_meant")
+    __slots__ = ("_ids", "_meant", "_names")
 
     def __init__(self) -> None:
         self._ids: list[str] = []
+        self._names: list[str] = []
         self._meant: dict[int, int] = {}  # which of them the cloud's number means by now
 
     def place(self, number: Any, identity: str, name: str) -> tuple[int, bool]:
@@ -68,9 +75,17 @@ class Calls:
         if begins:
             at = len(self._ids)
             self._ids.append(identity)
+            self._names.append(name)
         if isinstance(number, int):
             self._meant[number] = at
         return at, begins
+
+    def more(self, at: int, name: str) -> str:
+        """What is new of the name of a call that has begun: some say it again in every piece, some say it in pieces."""
+        if name == self._names[at]:
+            return ""
+        self._names[at] += name
+        return name
 
 
 class ChatDecoder(SseDecoder):
@@ -174,6 +189,8 @@ def _spoken(said: dict[str, Any], choice: int, calls: Calls, batch: Batch) -> No
             raise broken("tool calls that are no list")
         for fragment in fragments:
             unknown = _call(fragment, choice, calls, batch) or unknown
+    if (old := said.get(CALLED)) not in _NOTHING:
+        unknown = _call({"index": OLD, "function": old}, choice, calls, batch) or unknown
     for key, value in said.items():
         if key not in _READ and value not in _NOTHING:
             unknown = True
@@ -208,13 +225,16 @@ def _call(fragment: Any, choice: int, calls: Calls, batch: Batch) -> bool:
     if not isinstance(function, dict):
         raise broken("a tool call whose function is no object")
     named, name = str(fragment.get("id") or ""), str(function.get("name") or "")
-    arguments = function.get("arguments")
+    arguments, more = function.get("arguments"), ""
     index, begins = calls.place(fragment.get("index"), named, name)
     if begins:
         batch.events.append(ToolCallStart(index=index, id=named, name=name, choice=choice, wire=batch.wire()))
-    if arguments:
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-        batch.events.append(ToolCallDelta(index=index, arguments=text, choice=choice, wire=batch.wire()))
+    elif name:
+        more = calls.more(index, name)
+    if arguments or more:
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments) if arguments else ""
+        delta = ToolCallDelta(index=index, arguments=text, choice=choice, name=more, wire=batch.wire())
+        batch.events.append(delta)
     return False
 
 

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from appliance.core.frames import Decoder, Frame, FrameError
@@ -93,6 +94,11 @@ def serve(first: Frame, inbox: queue.SimpleQueue[Frame], outbox: Outbox) -> None
                 "gpu_layers": model.gpu_layers,
                 "layers": model.layers,
                 "gpu_offload": model.gpu_offload,
+                "kv_type": model.kv_type,
+                "devices": [
+                    asdict(device) | {"layers": layers}
+                    for device, layers in zip(model.devices, model.split, strict=False)
+                ],
                 "instruction_sets": model.instruction_sets,
                 "load_s": round(time.monotonic() - began, 3),
                 "tok_s": round(speed, 1),

@@ -14,7 +14,7 @@ from appliance.engine.keeping import Keeper, Spelling
 from appliance.engine.odds import Ledger, odds
 from appliance.engine.prompt import Prompt
 from appliance.engine.sampling import Logits, Sampler
-from appliance.engine.vocabulary import Index, Vocabulary
+from appliance.engine.vocabulary import Ids, Index, Vocabulary
 from appliance.engine.voice import Piece, Voice
 
 Reason = Literal["stop", "length", "tool_calls"]
@@ -126,10 +126,10 @@ class Answer:
             drawn.reason = "stop"
 
     def _give(self, drawn: Drawn) -> None:
-        """What has to come now comes; then there may be no room for more."""
+        """What has to come now comes, as far as there is room: it counts as if it had been drawn."""
         form = self.form
         while form is not None and not self.seam.owed and not self.full and (given := form.given):
-            for token in given:
+            for token in given[: self.limit - self.completion]:
                 self.known.append(token)
                 self.sure += 1
                 self._say(token, self.vocabulary.pieces[token], drawn)
@@ -148,20 +148,31 @@ class Answer:
 
     def _token(self, row: Logits) -> int:
         owed = self.seam.allowed()
-        if owed is not None and not len(owed):
-            # No token of this vocabulary says these letters. The client has them: the model goes on without.
+        if owed is not None and not len(owed := self._legal(owed)):
+            # No token of this vocabulary says these letters so that something could follow. The client has them: the
+            # model goes on without.
+            if self.form is not None:
+                self.form.drive(self.seam.owed)
             self.seam.owed = b""
             owed = None
-        formed = self.form.allowed() if self.form is not None else None
-        if owed is None or formed is None:
-            some = formed if owed is None else owed
-            if self.keeper is None or not self._keeps:
-                return self.sampler.draw(row, some)
-            return self.sampler.draw(row, some, self.keeper, len(self.seam.owed))
+        some = self.form.allowed() if owed is None and self.form is not None else owed
+        if self.keeper is None or not self._keeps:
+            return self.sampler.draw(row, some)
+        return self.sampler.draw(row, some, self.keeper, len(self.seam.owed))
+
+    def _legal(self, owed: Ids) -> Ids:
+        """Of the tokens that agree with what the client has, those that the form lets come: as we would spell it, or
+        as somebody else may, or at least what says nothing new, since `Form` knows that the rest of it may follow."""
+        form = self.form
+        if form is None or (formed := form.allowed()) is None:
+            return owed
         both = np.intersect1d(owed, formed)
-        if not len(both) and self.form is not None and (formed := self.form.allowed(begun=True)) is not None:
-            both = np.intersect1d(owed, formed)  # we would not have spelled it so
-        return self.sampler.draw(row, both if len(both) else owed)
+        if not len(both) and (formed := form.allowed(begun=True)) is not None:
+            both = np.intersect1d(owed, formed)
+        if not len(both):
+            length = len(self.seam.owed)
+            both = np.array([one for one in owed if len(self.vocabulary.pieces[one]) <= length], dtype=np.int32)
+        return both
 
     @property
     def _keeps(self) -> bool:

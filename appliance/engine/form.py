@@ -10,52 +10,31 @@ Rules of this file:
 2. Arguments are complete when their document is, and not when the model says so; an end may not be drawn before.
 3. Letters that may begin a mark wait until they do not. White space in front of a call is not said.
 4. A half answer is driven through the same machine, so that a call which somebody else began goes on wherever it was
-   cut. Where its author kept to no schema, any JSON may follow; where it was none, nobody can go on.
+   cut. Where its author has not kept to the schema, less is asked for; where it was no JSON, nobody can go on. What is
+   given back (`healing.py`) has a say in this too: it will be drawn anew, letter by letter.
 5. Whatever the client has of a token is not said again (`take`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from copy import copy
 from typing import Literal
 
 import numpy as np
 
 from appliance.core.structure import Grammar, State, start
 from appliance.engine.edges import SPACE, first, fits, unfinished
-from appliance.engine.job import Refusal
+from appliance.engine.job import Refusal, lost_tool
 from appliance.engine.masks import Masks
+from appliance.engine.shape import Kind, Said, Shape
 from appliance.engine.speech import Speech
 from appliance.engine.vocabulary import Ids, Index
 
-Kind = Literal["text", "reasoning", "name", "arguments"]
 Mode = Literal["free", "thinking", "literal", "name", "arguments", "between", "json", "over"]
 Reason = Literal["stop", "tool_calls"]
 MOST_CALLS = 16
 """In one answer. A weak model that has begun to repeat itself would go on until it is cut off."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """Letters of one kind. Names come whole; `call` is the call's number in the answer."""
-
-    kind: Kind
-    data: bytes
-    call: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What an answer may be made of. `tools` are the grammars of their arguments by name; `must` it begin with a call;
-    `json` is the grammar of an answer that is one document."""
-
-    tools: Mapping[str, Grammar] = field(default_factory=dict)
-    must: bool = False
-    several: bool = True
-    json: Grammar | None = None
-    any: Grammar | None = None
-    """Of whatever is JSON, for arguments that keep to no schema."""
 
 
 class Form:
@@ -88,12 +67,19 @@ class Form:
         self._blank = 0
         self._written = bytearray()  # of the document, as long as somebody else's is read
         self._driven = False
+        self._tool = ""  # that is called, if one is
+        self._strayed: str | None = None
         self.reason: Reason = "stop"
         """Why it ends where it ends."""
         if not thinking:
             self._block()
 
     # ------------------------------------------------------------------------------------------- what may come
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """What of the wishes nobody here can keep to, or whoever began it did not."""
+        return self._shape.lost if self._strayed is None else (*self._shape.lost, self._strayed)
 
     @property
     def speaking(self) -> bool:
@@ -161,12 +147,13 @@ class Form:
 
     # ---------------------------------------------------------------------------------------------- what came
 
-    def goes_on_from(self, text: bytes) -> None:
-        """Somebody else wrote this text, in which no mark means anything. Raises `Refusal`."""
+    def goes_on_from(self, text: bytes, owed: bytes = b"") -> None:
+        """Somebody else wrote this text, in which no mark means anything, and `owed`, which is given back."""
         if self._shape.json is not None:
             self._begin("json", self._shape.json)
             try:
                 self.drive(text)
+                self._foresee(owed)
             except Refusal:
                 pass  # it is in a fence, or there are words in front of it: text like any other
             else:
@@ -179,10 +166,15 @@ class Form:
         self.calls += 1
         self._called()
 
-    def goes_on_in_call(self, name: str, arguments: bytes) -> None:
-        """Somebody else has begun this call. Raises `Refusal` if nobody can go on from it."""
-        self._name, self._mode = b"", "name"
-        self.drive(name.encode() + self._speech.between.encode() + arguments)
+    def goes_on_in_call(self, name: str, arguments: bytes, owed: bytes = b"") -> None:
+        """Somebody else has begun this call; `owed` is given back. Raises `Refusal` if nobody can go on from it."""
+        known = self._shape.tools.get(name, self._shape.any)
+        if known is None or (not arguments.strip() and name not in self._shape.tools and self._half(name)):
+            raise _lost()
+        self._tool = name
+        self._begin("arguments", known)
+        self.drive(arguments)
+        self._foresee(owed)
 
     def drive(self, letters: bytes) -> None:
         """Somebody else wrote this, marks and all. Raises `Refusal` if nobody can go on from it."""
@@ -193,6 +185,21 @@ class Form:
             self._driven = False
         self._spoken = self._spoken or bool(letters)
         self._held = b""  # the client has it
+
+    def _half(self, name: str) -> bool:
+        """Is it perhaps no name yet? Who has it takes it for one, and hears of no other."""
+        return any(tool.startswith(name) for tool in self._shape.tools)
+
+    def _foresee(self, owed: bytes) -> None:
+        """These letters come next, whoever draws them: if they keep to no schema, it keeps to none from here on."""
+        ahead = copy(self)
+        ahead._written = self._written.copy()
+        ahead.drive(owed)
+        if ahead._grammar is not None and ahead._grammar is not self._grammar:
+            self._strayed = ahead._strayed
+            written = bytes(self._written)
+            self._begin(self._mode, ahead._grammar)
+            self.drive(written)
 
     def take(self, token: int, piece: bytes, new: bytes) -> list[Said]:
         """A token with these letters came, of which the last, `new`, are not known to the client."""
@@ -330,13 +337,16 @@ class Form:
     def _called(self) -> None:
         """A call is complete."""
         speech = self._speech
-        if not self._shape.several or not speech.parallel or self.calls >= MOST_CALLS:
+        several = self._shape.several and speech.parallel
+        if not several or not self._shape.tools or self.calls >= MOST_CALLS:
             self._mode, self.reason = "over", "tool_calls"
             return
         self._parted = False
         self._expect({speech.open.encode(): "name"}, "between")
 
     def _literal(self, data: bytes) -> bytes:
+        if self._driven and "between" in self._ways.values() and data.strip(SPACE):
+            raise _lost()  # behind somebody else's arguments: a mark is nobody's but ours to write
         if self._mode == "between" and data[:1].isspace():
             self._parted = True
             return data.lstrip(SPACE)
@@ -368,6 +378,7 @@ class Form:
             known = name[: len(name) - len(behind)].decode("utf-8", "replace")
             if name.endswith(behind) and known in self._shape.tools:
                 said.append(Said("name", known.encode(), self.calls))
+                self._tool = known
                 self._begin("arguments", self._shape.tools[known])
                 return data[count:]
         self._name += data
@@ -413,13 +424,16 @@ class Form:
         return data[count:]
 
     def _rewrite(self, data: bytes) -> bytes:
-        """What somebody else wrote keeps to no schema: any document may come of it."""
-        loose = self._shape.any
-        if not self._driven or loose is None or self._grammar is loose:
-            raise _lost()
-        written = bytes(self._written)
-        self._begin(self._mode, loose)
-        return written + data
+        """What somebody else wrote does not keep to its schema: what still can be asked for is."""
+        shape, written = self._shape, bytes(self._written) + data
+        called = self._mode == "arguments"
+        if self._driven and shape.any is not None and self._grammar is not shape.any:
+            for grammar in (*shape.looser(self._tool if called else "", written), shape.any):
+                if start(grammar).feed(written) is not None:
+                    self._begin(self._mode, grammar)
+                    self._strayed = lost_tool(self._tool) if called else "response_format"
+                    return written
+        raise _lost()
 
 
 def _all(parts: Iterable[Ids]) -> Ids:

@@ -46,11 +46,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A function the answer may call; `parameters` is a JSON schema."""
+    """A function the answer may call; `parameters` is a JSON schema, and `strict`: it is to be kept to the letter."""
 
     name: str
     description: str = field(default="", repr=False)
     parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Format:
 
     schema: Mapping[str, Any] | None = field(default=None, repr=False)
     grammar: str | None = field(default=None, repr=False)
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,7 @@ class Job:
     `prefill` letters of its first text are the client's own. `first`: somebody reads this answer already. Of `tools`
     one must be called if `choice` is "required", and it is `named` if that is not empty. `place` is where the answer's
     text stands in its grammar, if it keeps to one; `logprobs`: so many others are told of beside each token of it.
+    `lenient`: it was asked of somebody else, so what nobody here can keep to is done without, and `lost` names it.
     """
 
     id: int
@@ -98,6 +101,8 @@ class Job:
     named: str = ""
     parallel: bool = True
     format: Format | None = None
+    lenient: bool = False
+    lost: tuple[str, ...] = ()
     place: Place | None = None
     logprobs: int | None = None
     effort: str | None = None
@@ -135,8 +140,9 @@ class Job:
         return None if self.effort is None else True
 
 
-NAME = re.compile(r"[^\s\"\\<>\[\]{}\x00-\x1f\x7f]+")
+NAME = re.compile(r"(?! )[^\"\\<>\[\]{}\x00-\x1f\x7f\u0085\u2028\u2029]+(?<! )")
 """What a tool may be called: in an answer its name stands between marks, or in the quotes of JSON."""
+NAMED = "without quotes, backslashes, line ends and brackets of the kinds < >, [ ], { }, and with no space around it"
 LARGEST = 1e6
 MOST_OTHERS = 20
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -169,8 +175,9 @@ def parse(frame: Mapping[str, Any], *, vocabulary: int) -> Job:
     if effort is not None and not isinstance(effort, str):
         raise _wrong("effort", "a word")
     form = _format(frame.get("format"))
-    tools = _tools(_said(frame, "tools", []))
-    choice, named = _choice(_said(frame, "choice", "auto"), tools)
+    lenient = _flag(frame, "lenient", False)
+    tools, lost = _tools(_said(frame, "tools", []), lenient=lenient)
+    choice, named = _choice(_said(frame, "choice", "auto"), tools, lost)
     return Job(
         id=frame["id"],
         messages=_messages(frame.get("messages")),
@@ -182,6 +189,8 @@ def parse(frame: Mapping[str, Any], *, vocabulary: int) -> Job:
         named=named,
         parallel=_flag(frame, "parallel", True),
         format=form,
+        lenient=lenient,
+        lost=tuple(lost_tool(name) for name in lost),
         place=_place(form, parts, committed[prefill:] if not parts else committed),
         logprobs=_others(frame.get("logprobs")),
         effort=effort,
@@ -248,23 +257,39 @@ def _begun(given: Any) -> list[Part]:
     return parts
 
 
-def _tools(given: Any) -> tuple[Tool, ...]:
+def lost_tool(name: str) -> str:
+    """What is said of a tool that is left out, or whose arguments keep to no schema."""
+    return f"tools.{re.sub('[^A-Za-z0-9_.-]', '_', name)}"[:64]
+
+
+def _tools(given: Any, *, lenient: bool) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
+    """The tools, and the names of those that cannot be called here."""
     if not isinstance(given, list):
         raise _wrong("tools", "a list of objects")
-    tools = []
-    for one in given:
-        if not isinstance(one, dict) or not isinstance(one.get("name"), str) or not NAME.fullmatch(one["name"]):
-            raise _wrong("tools", "a list of objects, each with a 'name' of letters, digits, '_', '-' and the like")
-        description, parameters = _said(one, "description", ""), _said(one, "parameters", {})
+    tools, lost = [], []
+    for place, one in enumerate(given):
+        if not isinstance(one, dict) or not isinstance(one.get("name"), str) or not one["name"]:
+            raise _wrong("tools", "a list of objects, each with a 'name'")
+        name, description, parameters = one["name"], _said(one, "description", ""), _said(one, "parameters", {})
         if not isinstance(description, str) or not isinstance(parameters, dict):
             raise _wrong("tools", "a list of objects, in which descriptions are text and parameters are a schema")
-        tools.append(Tool(name=one["name"], description=description, parameters=parameters))
-    return tuple(tools)
+        if NAME.fullmatch(name):
+            strict = _flag(one, "strict", False)
+            tools.append(Tool(name=name, description=description, parameters=parameters, strict=strict))
+        elif lenient:
+            lost.append(name)
+        else:
+            raise _wrong(f"tools[{place}].name", NAMED)
+    return tuple(tools), tuple(lost)
 
 
-def _choice(given: Any, tools: tuple[Tool, ...]) -> tuple[Choice, str]:
+def _choice(given: Any, tools: tuple[Tool, ...], lost: tuple[str, ...]) -> tuple[Choice, str]:
     names = {tool.name for tool in tools}
     match given:
+        case "required" if lost and not tools:
+            return "auto", ""
+        case {"name": str(name)} if name in lost:
+            return "auto", ""
         case "auto" | "none":
             return given, ""
         case "required" if tools:
@@ -284,7 +309,7 @@ def _format(given: Any) -> Format | None:
         case {"schema": None}:
             return Format()
         case {"schema": dict(schema)}:
-            return Format(schema=schema)
+            return Format(schema=schema, strict=_flag(given, "strict", False))
         case _:
             raise _wrong("format", "an object with a 'schema' or a 'grammar'")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.core.structure.letters import BACKSLASH, NEED, QUOTE, UNDONE, Half, Within, letter
+from appliance.core.structure.letters import BACKSLASH, NEED, NEEDED, QUOTE, UNDONE, Half, Within, letter
 
 Bools = NDArray[np.bool_]
 Places = NDArray[np.int32]
@@ -47,10 +47,13 @@ class Inside:
     """What the tokens of a node do from there on, if a string is open and between two characters.
 
     `content` stay inside. `closing` close it: `texts` is what they say before that, `tails` is what they say after, as
-    numbers of tails. `neat` of either: those that escape only what cannot be written otherwise, as we do in keys."""
+    numbers of tails. `neat` of either: those that escape only what cannot be written otherwise, as we do in keys. The
+    others are `odd`; of the neat ones `half` end inside of such an escape."""
 
     content: Places
     neat: Places
+    odd: Places
+    half: Places
     closing: Places
     neat_closing: Bools
     tails: Places
@@ -155,13 +158,18 @@ class Lexicon:
         content = (np.flatnonzero(plain) + low).tolist()
         closing, tails, texts = [], [], []
         odd: list[int] = []
+        half: list[int] = []
         for place in (np.flatnonzero(~plain) + low).tolist():
             found = read(self.pieces[place], depth)
             if found is None:
                 continue
             text, _, tail = found
-            if BACKSLASH in self.pieces[place][depth:] and read(self.pieces[place], depth, neat=True) is None:
-                odd.append(place)
+            if BACKSLASH in self.pieces[place][depth:]:
+                neat = read(self.pieces[place], depth, neat=True)
+                if neat is None:
+                    odd.append(place)
+                elif neat[1] is not None and neat[1].kind == NEEDED:
+                    half.append(place)
             if tail is not None:
                 closing.append(place)
                 tails.append(self._tail(tail))
@@ -172,6 +180,8 @@ class Lexicon:
         return Inside(
             content=stays,
             neat=stays[~np.isin(stays, odd)] if odd else stays,
+            odd=np.array(odd, dtype=np.int32),
+            half=np.array(half, dtype=np.int32),
             closing=np.array(closing, dtype=np.int32),
             neat_closing=~np.isin(closing, odd),
             tails=np.array(tails, dtype=np.int32),

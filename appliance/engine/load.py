@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
-import resource
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import llama_cpp as llama
-import psutil
-from llama_cpp import _ggml as ggml
 
+from appliance.core.machine import Device
 from appliance.engine.cores import cores
-from appliance.engine.memory import Line, Need, NoRoom, Room, Rung, Sizes, ladder
+from appliance.engine.devices import devices, free_room, idle_gpu
+from appliance.engine.memory import Line, Need, NoRoom, Room, Rung, Sizes, ladder, spread
+from appliance.engine.tables import ends_of, read_head, repacked_of
 
 KV_UNIFIED = False
 """One stream of cells per sequence. Decoding is faster this way (bench/layouts.py); a prefix is shared by copying a
@@ -31,7 +29,6 @@ OUTPUTS_PER_SLOT = 9
 
 KV_TYPES = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "q4_0": llama.GGML_TYPE_Q4_0}
 DEBUG, WARNING = 1, 3
-GPU, INTEGRATED_GPU = 1, 2
 
 TRIALS = (1024, 4096)
 BYTES_PER_CELL = 64
@@ -74,6 +71,8 @@ class Opened:
     kv_type: str
     rolls_back: bool
     window: int
+    devices: tuple[Device, ...] = ()
+    split: tuple[int, ...] = ()  # how many of its layers are on each of them
     steps: tuple[str, ...] = ()
 
 
@@ -107,27 +106,24 @@ def largest_step(slots: int) -> int:
 
 def open_model(load: Load, progress: Callable[[float], None] = lambda _: None, *, room: Room | None = None) -> Opened:
     """The model and its context in memory, as asked for or as near to it as fits. Raises `LoadError`."""
-    check_file(load.path)
-    threads = cores() if load.threads == "auto" else load.threads
-    sizes = measure(load, threads)
-    asked = Rung(context=load.context, kv_type=load.kv_type, gpu_layers=_wanted_layers(load, sizes))
-    try:
-        rungs = ladder(asked, sizes, room or free_room())
-    except NoRoom as error:
-        raise LoadError(
-            f"{load.path} cannot be loaded: {error}. Choose a smaller model or fewer 'slots', or free memory."
-        ) from error
+    threads = threads_of(load)
+    sizes = measure(load)
+    room = room or free_room()
+    rungs = plan(load, sizes, room)
     model: Any = None
-    mapped: int | None = None  # as loaded: with so many layers on the GPU
+    mapped: tuple[int, bool] | None = None  # as loaded: with so many layers on the GPU, and copies for the CPU
     for rung in rungs:
-        if mapped != rung.gpu_layers:
+        if mapped != (rung.gpu_layers, rung.repacks):
             if model is not None:
                 llama.llama_model_free(model)
             _said.lines.clear()
-            model, mapped = _open_model(load, rung.gpu_layers, progress), rung.gpu_layers
+            model, mapped = _open_model(load, rung, progress), (rung.gpu_layers, rung.repacks)
         context = model and _open_context(model, load, rung, threads)
         if context:
+            found = devices()  # what is free on them now
             steps = rung.steps + _unlocked(load, sizes)
+            if load.gpu_layers != 0 and (said := idle_gpu(found, offload=llama.llama_supports_gpu_offload())):
+                steps += (said,)
             for step in steps:
                 print(step, file=sys.stderr, flush=True)
             return Opened(
@@ -139,6 +135,8 @@ def open_model(load: Load, progress: Callable[[float], None] = lambda _: None, *
                 kv_type=rung.kv_type,
                 rolls_back=not (llama.llama_model_is_recurrent(model) or llama.llama_model_is_hybrid(model)),
                 window=0 if rung.whole_window else llama.llama_model_n_swa(model),
+                devices=found,
+                split=spread(rung.gpu_layers, room.devices or [1] * len(found)),
                 steps=steps,
             )
     if model is None:
@@ -150,10 +148,28 @@ def open_model(load: Load, progress: Callable[[float], None] = lambda _: None, *
     )
 
 
-def _wanted_layers(load: Load, sizes: Sizes) -> int:
-    if not llama.llama_supports_gpu_offload():
-        return 0
-    return sizes.layers if load.gpu_layers == "auto" or load.gpu_layers < 0 else load.gpu_layers
+def threads_of(load: Load) -> int:
+    return cores() if load.threads == "auto" else load.threads
+
+
+def asked_of(load: Load, sizes: Sizes) -> Rung:
+    """What was asked for, as a way to load the model."""
+    layers = sizes.layers if load.gpu_layers == "auto" or load.gpu_layers < 0 else load.gpu_layers
+    return Rung(
+        context=load.context,
+        kv_type=load.kv_type,
+        gpu_layers=min(layers, sizes.layers) if llama.llama_supports_gpu_offload() else 0,
+    )
+
+
+def plan(load: Load, sizes: Sizes, room: Room) -> tuple[Rung, ...]:
+    """The ways to load it that should fit, the best first. Raises `LoadError`."""
+    try:
+        return ladder(asked_of(load, sizes), sizes, room)
+    except NoRoom as error:
+        raise LoadError(
+            f"{load.path} cannot be loaded: {error}. Choose a smaller model or fewer 'slots', or free memory."
+        ) from error
 
 
 def _unlocked(load: Load, sizes: Sizes) -> tuple[str, ...]:
@@ -165,9 +181,10 @@ def _unlocked(load: Load, sizes: Sizes) -> tuple[str, ...]:
     )
 
 
-def _open_model(load: Load, layers: int, progress: Callable[[float], None]) -> Any:
+def _open_model(load: Load, rung: Rung, progress: Callable[[float], None]) -> Any:
     params = llama.llama_model_default_params()
-    params.n_gpu_layers = layers
+    params.n_gpu_layers = rung.gpu_layers
+    params.use_extra_bufts = rung.repacks
     params.load_mode = llama.LLAMA_LOAD_MODE_MMAP_MLOCK if load.mlock else llama.LLAMA_LOAD_MODE_AUTO
 
     @llama.llama_progress_callback  # type: ignore[untyped-decorator,unused-ignore]
@@ -200,10 +217,11 @@ def _open_context(model: Any, load: Load, rung: Rung, threads: int) -> Any:
 # --------------------------------------------------------------------------------------------- what it will need
 
 
-def measure(load: Load, threads: int = 1) -> Sizes:
+def measure(load: Load) -> Sizes:
     """What the model needs, by opening it without allocating anything. Raises `LoadError` if it is no model."""
     # Never at the size asked for: what llama.cpp remembers about each cell is really allocated, 50 bytes each, and
     # for a context of 99,999,999 that alone is 20 GB. Two small sizes give the line that the others are on.
+    check_file(load.path)
     llama.llama_log_set(_log, None)
     llama.llama_backend_init()
     params = llama.llama_model_default_params()
@@ -219,12 +237,18 @@ def measure(load: Load, threads: int = 1) -> Sizes:
         try:
             windows = (True, False) if llama.llama_model_n_swa(model) else (True,)
             rows = ((kv_type, whole) for kv_type in KV_TYPES for whole in windows)
-            needs = {row: need for row in rows if (need := _need(model, load, threads, *row))}
+            needs = {row: need for row in rows if (need := _need(model, load, *row))}
+            found = read_head(load.path).tables
+            ends = ends_of(found)
             return Sizes(
                 model=llama.llama_model_size(model),
                 layers=llama.llama_model_n_layer(model) + 1,
                 trained=llama.llama_model_n_ctx_train(model),
                 needs=needs or {("f16", True): Need(cache=Line())},  # then llama.cpp has the last word
+                input=ends.input,
+                output=ends.output,
+                tied=ends.tied,
+                repacked=repacked_of(found),
             )
         finally:
             llama.llama_model_free(model)
@@ -232,12 +256,12 @@ def measure(load: Load, threads: int = 1) -> Sizes:
         _said.quiet = False
 
 
-def _need(model: Any, load: Load, threads: int, kv_type: str, whole: bool) -> Need | None:
+def _need(model: Any, load: Load, kv_type: str, whole: bool) -> Need | None:
     bytes_at = {}
     for context in TRIALS:
         _said.lines.clear()
         rung = Rung(context=context, kv_type=kv_type, gpu_layers=0, whole_window=whole)
-        opened = _open_context(model, load, rung, threads)
+        opened = _open_context(model, load, rung, threads_of(load))
         if opened is None:
             return None
         llama.llama_free(opened)
@@ -256,8 +280,9 @@ def cache_of(said: Iterable[str]) -> int:
 
 
 def buffers_of(said: Iterable[str]) -> tuple[int, int]:
-    """The bytes of the buffers for computing that llama.cpp announced: in RAM, and on GPUs."""
-    host = device = 0
+    """The bytes of the buffers for computing that llama.cpp announced: in RAM, and on that GPU that needs most."""
+    host = 0
+    devices: dict[str, int] = defaultdict(int)
     for line in said:
         if found := _BUFFER.search(line):
             size = round(float(found[2]) * 2**20)
@@ -265,68 +290,8 @@ def buffers_of(said: Iterable[str]) -> tuple[int, int]:
             if found[1].startswith("CPU") or found[1].endswith("_Host"):
                 host += size
             else:
-                device += size
-    return host, device
-
-
-# ---------------------------------------------------------------------------------------------------- what is free
-
-
-def free_room() -> Room:
-    """What is free now: in RAM, in this process's limits and its container's, and on the GPUs."""
-    free = [int(psutil.virtual_memory().available)]
-    with contextlib.suppress(OSError):
-        free += cgroup_room(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup").read_text("ascii"))
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY:
-        free.append(max(0, limit - int(psutil.Process().memory_info().vms)))
-    return Room(ram=min(free), device=_device_room())
-
-
-def cgroup_room(root: Path, own: str) -> Iterator[int]:
-    """What the container, the service or the slice may still use, for both generations of cgroups; nothing if they
-    are not limited. `own` is /proc/self/cgroup."""
-    for line in own.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            names, tree = ("memory.max", "memory.current", "inactive_file"), root
-        elif "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            tree = root / "memory"
-        else:
-            continue
-        place = tree / path.strip("/")
-        # In a container the path may be one of the host, which is not to be seen here; the tree's root is ours then.
-        for group in dict.fromkeys((place, *place.parents)):
-            if group.is_relative_to(tree):
-                with contextlib.suppress(OSError, ValueError):
-                    yield _group_room(group, *names)
-
-
-def _group_room(group: Path, limit: str, usage: str, cache: str) -> int:
-    most = int((group / limit).read_text("ascii"))  # "max" is no number: no limit
-    used = int((group / usage).read_text("ascii"))
-    pages = dict(line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
-    return max(0, most - used + int(pages.get(cache, 0)))  # pages of files are given back when they are needed
-
-
-def _device_room() -> int | None:
-    """The free memory of all GPUs together, None if there is none. llama_cpp has no names for these functions."""
-    if not llama.llama_supports_gpu_offload():
-        return None
-    total = 0
-    try:
-        library = ggml.libggml
-        library.ggml_backend_dev_get.restype = library.ggml_backend_dev_count.restype = ctypes.c_size_t
-        for place in range(library.ggml_backend_dev_count()):
-            device = ctypes.c_void_p(library.ggml_backend_dev_get(ctypes.c_size_t(place)))
-            if library.ggml_backend_dev_type(device) in (GPU, INTEGRATED_GPU):
-                free, all_of_it = ctypes.c_size_t(), ctypes.c_size_t()
-                library.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(all_of_it))
-                total += free.value
-    except AttributeError:  # another build: then llama.cpp finds out itself, and the ladder goes on below
-        return None
-    return total or None
+                devices[found[1]] += size
+    return host, max(devices.values(), default=0)
 
 
 # ------------------------------------------------------------------------------------------------ what is wrong

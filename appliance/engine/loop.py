@@ -194,6 +194,7 @@ class Loop:
                     "committed_tokens": one.prompt.committed - one.prompt.prefill,
                     "trimmed": one.prompt.trimmed,
                     "strayed": one.job.strayed,
+                    "lost": [*one.job.lost, *(one.form.lost if one.form is not None else ())],
                 }
             )
             self._say(id, one.opening)

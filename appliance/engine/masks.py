@@ -36,11 +36,10 @@ from appliance.core.structure.acceptor import (
     likely,
     step,
 )
-from appliance.core.structure.letters import BACKSLASH, NEEDED
 from appliance.core.structure.pattern import Automaton, Words
-from appliance.core.structure.rules import Grammar, StringRule
+from appliance.core.structure.rules import Grammar
 from appliance.engine.content import Answer, Content, Rows
-from appliance.engine.lexicon import Bools, Lexicon, Node, Places, Spelled, read
+from appliance.engine.lexicon import Bools, Lexicon, Node, Places, Spelled
 from appliance.engine.vocabulary import Ids
 
 MOST_BLANK = 32
@@ -79,8 +78,7 @@ class Masks:
         self.free.setflags(write=False)
         odd = np.setdiff1d(inside.content, inside.neat)
         self.odd = lexicon.ids[odd]  # what escapes more than it has to
-        self.half = [place for place in inside.neat.tolist() if _half_escaped(lexicon.pieces[place])]
-        self.odd_or_half = lexicon.ids[np.union1d(odd, self.half).astype(np.int32)]
+        self.odd_or_half = lexicon.ids[np.union1d(odd, inside.half)]
         self.none = np.zeros(lexicon.size, dtype=np.bool_)
         self.none.setflags(write=False)
         blank = np.flatnonzero(lexicon.blank)
@@ -174,12 +172,6 @@ def _follows(state: State, way: Way, said: bytes, steps: int) -> tuple[bool, int
     return True, steps
 
 
-def _half_escaped(piece: bytes) -> bool:
-    """Does this token end inside of an escape, if a key is open before it?"""
-    found = read(piece, 0, neat=True) if BACKSLASH in piece else None
-    return found is not None and found[1] is not None and found[1].kind == NEEDED
-
-
 def _price(way: Way) -> int:
     return max(NUMBER_STEP * way[0][1].weight, 1) if way[0][0] == NUMBER else 1
 
@@ -246,12 +238,9 @@ class _Walk:
                 return True
             if not isinstance(rule.texts, Words) and (spelled := self._lexicon.spelled(node)):
                 if at_root:
-                    self._bounded(rule, frame[3], frame[4], rest or END)
+                    self._bounded(way)
                 else:
-                    self.left -= 50 + (node[1] - node[0]) // 8
-                    inside, closing = self._masks.content.under(spelled, rule, frame[3], frame[4])
-                    self._found.append(spelled.places[inside])
-                    self._closed(spelled, closing, rest or END)
+                    self._bounded_under(node, spelled, way)
                 return True
         elif frame[0] == KEY and frame[5] is None and frame[7] >= 0:
             if not frame[1].patterns:
@@ -278,20 +267,49 @@ class _Walk:
         follows, self.left = self._masks.tails(self._state, after, self.left)
         return follows
 
-    def _bounded(self, rule: StringRule, at: int, count: int, after: Way) -> None:
+    def _bounded(self, way: Way) -> None:
+        (_, rule, _, at, count), rest = way
         content = self._masks.content
         if isinstance(rule.texts, Automaton):
             answer = self._by_pattern(rule.texts, at)
         else:
             answer = content.by_length(count, rule.least, rule.most)
         far = rule.texts is None and (rule.most is None or rule.most - count > self._lexicon.longest)
-        self._base = self._masks.free if far else answer.content
-        self._closed(self._masks.spelled, answer.closing, after)
+        self._base, closing = self._masks.free if far else answer.content, answer.closing
+        if rule.texts and self._state.is_ours:
+            self._less = self._masks.odd_or_half
+            closing = self._neat(self._lexicon.root, self._masks.spelled, closing)
+            self._one_by_one(self._lexicon.inside(self._lexicon.root).half, 0, way)
+        self._closed(self._masks.spelled, closing, rest or END)
+
+    def _bounded_under(self, node: Node, spelled: Spelled, way: Way) -> None:
+        (_, rule, _, at, count), rest = way
+        self.left -= 50 + (node[1] - node[0]) // 8
+        inside, closing = self._masks.content.under(spelled, rule, at, count)
+        if rule.texts and self._state.is_ours:
+            inside, closing = self._neat(node, spelled, inside), self._neat(node, spelled, closing)
+            self._one_by_one(self._lexicon.inside(node).half, node[2], way)
+        self._found.append(spelled.places[inside])
+        self._closed(spelled, closing, rest or END)
+
+    def _neat(self, node: Node, spelled: Spelled, rows: Rows) -> Rows:
+        """Without the tokens that escape more than they have to, and those that end inside of an escape."""
+        inside = self._lexicon.inside(node)
+        return rows[~np.isin(spelled.places[rows], np.concatenate((inside.odd, inside.half)))]
 
     def _closed(self, spelled: Spelled, closing: Rows, after: Way) -> None:
         """Of the tokens that close the string here, those that go on with what may follow it."""
         if len(closing):
             self._found.append(spelled.places[closing[self._tails(after)[spelled.tails[closing]]]])
+
+    def _one_by_one(self, places: Places, depth: int, way: Way) -> None:
+        """Look at each of these tokens, which have come `depth` bytes far, as far as the steps go."""
+        for place in places.tolist():
+            if self.left <= 0:
+                return
+            follows, self.left = _follows(self._state, way, self._lexicon.pieces[place][depth:], self.left)
+            if follows:
+                self._ranges.append((place, place + 1))
 
     def _by_pattern(self, texts: Automaton, at: int) -> Answer:
         content = self._masks.content
@@ -305,17 +323,11 @@ class _Walk:
         """A key that its letters decide: one of the schema's, or one that patterns allow."""
         frame, rest = way
         self._base, closing = self._by_pattern(frame[1].patterns, frame[7])
-        looked_at = self._masks.spelled.places[closing].tolist()
+        self._one_by_one(self._masks.spelled.places[closing], 0, way)
         if self._state.is_ours:
             self._less = self._masks.odd_or_half
-            looked_at += self._masks.half
-        for place in looked_at:
-            follows, self.left = _follows(self._state, way, self._lexicon.pieces[place], self.left)
-            if follows:
-                self._ranges.append((place, place + 1))
-            if self.left <= 0:
-                return
-        if frame[6] >= 0:
+            self._one_by_one(self._lexicon.inside(self._lexicon.root).half, 0, way)
+        if self.left > 0 and frame[6] >= 0:
             named = _Walk(self._masks, self._lexicon, self._state, self.left)
             self._ids.append(named.mask(((*frame[:7], -1, ""), rest)).more)
             self.left, self.hasty = named.left, self.hasty or named.hasty

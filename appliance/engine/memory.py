@@ -14,13 +14,19 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 COMFORTABLE = 2048
 SMALLEST = 512
 SPARE = 128 * 2**20
 """Bytes of RAM left to everybody else, and to Python in this process."""
+
+PROCESS = 36 * 2**20
+BYTES_PER_WORD, BYTES_PER_MERGE = 330, 245
+"""What the engine's process takes beside the model: measured with vocabularies of 49,152 and 151,936 words, with as
+many merges and with none."""
 
 SPARE_DEVICE = 256 * 2**20
 PRECISIONS = ("f16", "q8_0", "q4_0")
@@ -45,7 +51,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What one kind of cache costs: the cache itself, spread over the layers, and the buffers to compute with."""
+    """What one kind of cache costs: the cache itself, spread over the layers, and the buffers to compute with, in RAM
+    and on each GPU that has any layer."""
 
     cache: Line
     host: Line = Line()
@@ -54,46 +61,92 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """What a model needs. `needs` has a row for each (precision of the cache, whole window) that works with it."""
+    """What a model needs. `needs` has a row for each (precision of the cache, whole window) that works with it.
+
+    `layers` counts the output too, as large as many others where the vocabulary is; `output` is its bytes. The table
+    that words come in through, `input`, is never on a GPU; where it is also the output (`tied`), the GPU has a copy.
+    Of the tables on the CPU llama.cpp copies those that are `repacked`; the file's own pages of those can go then.
+    """
 
     model: int
     layers: int
     trained: int
     needs: Mapping[tuple[str, bool], Need]
+    input: int = 0
+    output: int = 0
+    tied: bool = False
+    repacked: int = 0
+
+    @property
+    def block(self) -> float:
+        """The bytes of one layer that is not the output."""
+        return (self.model - self.input - (0 if self.tied else self.output)) / max(1, self.layers - 1)
+
+    def cache(self, rung: Rung) -> int:
+        return self.needs[rung.kind].cache.at(rung.context)
 
     def host(self, rung: Rung) -> int:
         """RAM that nothing can be read back into: the cache and the buffers."""
-        need = self.needs[rung.kind]
-        return round(need.cache.at(rung.context) * (1 - self._share(rung))) + need.host.at(rung.context)
+        on_gpu = max(0, rung.gpu_layers - 1) / max(1, self.layers - 1)
+        return round(self.cache(rung) * (1 - on_gpu)) + self.needs[rung.kind].host.at(rung.context)
 
     def host_model(self, rung: Rung) -> int:
-        return round(self.model * (1 - self._share(rung)))
-
-    def device(self, rung: Rung) -> int:
         if not rung.gpu_layers:
-            return 0
-        need = self.needs[rung.kind]
-        return round((self.model + need.cache.at(rung.context)) * self._share(rung)) + need.device.at(rung.context)
+            return self.model
+        return round(self.model - (rung.gpu_layers - 1) * self.block - (0 if self.tied else self.output))
 
-    def _share(self, rung: Rung) -> float:
-        return rung.gpu_layers / self.layers if self.layers else 0.0
+    def twice(self, rung: Rung) -> int:
+        """Bytes of the file in memory that are needed only once, when it is loaded: the system takes them when it needs
+        them."""
+        on_gpu = max(0, rung.gpu_layers - 1) / max(1, self.layers - 1)
+        return round(self.repacked * (1 - on_gpu)) if rung.repacks else 0
+
+    def devices(self, rung: Rung, free: Sequence[int]) -> tuple[int, ...]:
+        """The bytes on each GPU, of which so much is free."""
+        layers = spread(rung.gpu_layers, free)
+        per_layer = self.block + self.cache(rung) / max(1, self.layers - 1)
+        buffers = self.needs[rung.kind].device.at(rung.context)
+        last = max((place for place, count in enumerate(layers) if count), default=-1)
+        return tuple(
+            round(count * per_layer + (self.output - per_layer if place == last else 0)) + buffers if count else 0
+            for place, count in enumerate(layers)
+        )
+
+
+def spread(layers: int, free: Sequence[int]) -> tuple[int, ...]:
+    """How many layers llama.cpp gives to each GPU: in their order, by what is free on them. The output comes last."""
+    counts = [0] * len(free)
+    ends = [sum(free[: place + 1]) / (sum(free) or 1) for place in range(len(free))]
+    for layer in range(layers if free else 0):
+        counts[min(bisect_right(ends, layer / layers), len(free) - 1)] += 1
+    return tuple(counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """Free bytes. `device` is all GPUs together; None: there is none, or it does not say."""
+    """Free bytes. `devices` has a number for each GPU, for a layer lies on one of them; none: no GPU, or one that does
+    not say."""
 
     ram: int
-    device: int | None = None
+    devices: tuple[int, ...] = ()
 
     def holds(self, sizes: Sizes, rung: Rung) -> bool:
-        return self.holds_device(sizes, rung) and sizes.host(rung) + sizes.host_model(rung) + SPARE <= self.ram
+        return self.holds_devices(sizes, rung) and sizes.host(rung) + sizes.host_model(rung) + SPARE <= self.ram
 
     def holds_cache(self, sizes: Sizes, rung: Rung) -> bool:
-        return self.holds_device(sizes, rung) and sizes.host(rung) + SPARE <= self.ram
+        return self.holds_devices(sizes, rung) and sizes.host(rung) + SPARE <= self.ram
 
-    def holds_device(self, sizes: Sizes, rung: Rung) -> bool:
-        return not rung.gpu_layers or self.device is None or sizes.device(rung) + SPARE_DEVICE <= self.device
+    def holds_devices(self, sizes: Sizes, rung: Rung) -> bool:
+        needed = sizes.devices(rung, self.devices)
+        return all(not need or need + SPARE_DEVICE <= free for need, free in zip(needed, self.devices, strict=True))
+
+    @property
+    def said(self) -> str:
+        """The GPUs in a sentence, as what layers fit or do not."""
+        if not self.devices:
+            return "the GPU"
+        sizes = " and ".join(map(_size, self.devices))
+        return f"the GPU ({sizes} is free on it)" if len(self.devices) == 1 else f"the GPUs ({sizes} are free on them)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +157,7 @@ class Rung:
     kv_type: str
     gpu_layers: int
     whole_window: bool = True
+    repacks: bool = True  # may llama.cpp copy tables into an order that the CPU likes better?
     steps: tuple[str, ...] = ()
 
     @property
@@ -132,7 +186,8 @@ def ladder(asked: Rung, sizes: Sizes, room: Room) -> tuple[Rung, ...]:
     fitting = [way for way in ways if room.holds(sizes, way)]
     if fitting:
         return tuple(replace(way, steps=said + _given_up(wish, way, sizes, room)) for way in fitting)
-    reading = [way for way in ways if room.holds_cache(sizes, way)]
+    # What is copied cannot be read from the file again.
+    reading = [replace(way, repacks=False) for way in ways if room.holds_cache(sizes, way)]
     if not reading:
         least = min(ways, key=sizes.host, default=wish)
         raise NoRoom(
@@ -174,7 +229,7 @@ def _all_ways(wish: Rung, sizes: Sizes, room: Room) -> Iterator[Rung]:
 def _layers(way: Rung, sizes: Sizes, room: Room) -> Iterator[int]:
     """As many layers on the GPU as fit there, then half of them, then none."""
     most = way.gpu_layers
-    while most and way.kind in sizes.needs and not room.holds_device(sizes, replace(way, gpu_layers=most)):
+    while most and way.kind in sizes.needs and not room.holds_devices(sizes, replace(way, gpu_layers=most)):
         most -= 1
     yield from dict.fromkeys((most, most // 2, 0))
 
@@ -189,14 +244,13 @@ def _halves(context: int, least: int) -> Iterator[int]:
 def _given_up(wish: Rung, way: Rung, sizes: Sizes, room: Room) -> tuple[str, ...]:
     steps = []
     if way.gpu_layers < wish.gpu_layers:
-        free = "" if room.device is None else f" ({_size(room.device)} is free on it)"
         if way.gpu_layers:
             steps.append(
-                f"{way.gpu_layers} of the model's {sizes.layers} layers fit the GPU{free};"
+                f"{way.gpu_layers} of the model's {sizes.layers} layers fit {room.said};"
                 " the others are computed on the CPU, which is slower."
             )
         else:
-            steps.append(f"The model does not fit the GPU{free}; it is computed on the CPU.")
+            steps.append(f"The model does not fit {room.said}; it is computed on the CPU.")
     if wish.whole_window and not way.whole_window:
         steps.append("Only the sliding window is kept in memory, so going back far in a conversation is computed anew.")
     if way.context < wish.context:

@@ -7,6 +7,7 @@ what it answers is checked afterwards.
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,15 +83,16 @@ class Model:
         opened = open_model(load, progress)
         self.path, self.slots, self.context = load.path, load.slots, opened.context
         self.threads, self.gpu_layers, self.steps = opened.threads, opened.gpu_layers, opened.steps
-        self.gpu_offload = bool(llama.llama_supports_gpu_offload())
+        self.gpu_offload = gpu_offload()
         self._model, self._context = opened.model_pointer, opened.context_pointer
         self._memory = llama.llama_get_memory(self._context)
         self._vocab = llama.llama_model_get_vocab(self._model)
-        self.layers = llama.llama_model_n_layer(self._model)
+        self.layers = llama.llama_model_n_layer(self._model) + 1  # as llama.cpp counts them: with the output
+        self.kv_type, self.devices, self.split = opened.kv_type, opened.devices, opened.split
         self.vocabulary = self._read_vocabulary()
         self.template = _text(llama.llama_model_chat_template(self._model, None))
         self.description = self._about()
-        self.instruction_sets = llama.llama_print_system_info().decode("utf-8", "replace").strip()
+        self.instruction_sets = system()
         self._batch = _Batch(self.largest_step)
         self._saved: list[dict[int, Any]] = [{} for _ in range(self.slots)]
         self._window = opened.window
@@ -254,6 +256,21 @@ class Model:
             add_bos=bool(llama.llama_vocab_get_add_bos(vocab)),
             swallows=frozenset(swallows),
         )
+
+
+def gpu_offload() -> bool:
+    """Was llama.cpp built for any GPU?"""
+    return bool(llama.llama_supports_gpu_offload())
+
+
+def system() -> str:
+    """How llama.cpp was built, in its own words: "CPU : AVX2 = 1 | FMA = 1 | ..."."""
+    return _text(llama.llama_print_system_info().strip()) or ""
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """What it may use of this CPU: "AVX2", "FMA"."""
+    return tuple(re.findall(r"(\w+) = 1\b", system()))
 
 
 class _Batch:

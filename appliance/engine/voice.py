@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from appliance.core.chat import Odds
-from appliance.engine.form import Said
 from appliance.engine.odds import Ledger
+from appliance.engine.shape import Said
 from appliance.engine.text import Stream
 
 Kind = Literal["text", "reasoning", "call", "arguments"]

@@ -8,23 +8,22 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, TextIO
 
 import uvicorn
 
 from appliance import __version__, logs
 from appliance.appliance import Appliance
 from appliance.config import Config
-from appliance.core.chat import BackendError
 from appliance.guard.limits import LIMITS, Limits, connections_for
 from appliance.ledger import FILE, Ledger
+from appliance.server.box import say, watch
 from appliance.server.connection import bounded
+from appliance.server.notify import Asked, Supervisor
 from appliance.server.routes import build
-from appliance.server.status import status
-from appliance.store.store import Resolved
+from appliance.store.store import Resolved, StoreError
 
 FINE, NOT_WELL, WRONG_MODEL = 0, 1, 64
 DRAIN = 30  # seconds that running answers may still take after SIGTERM
@@ -34,26 +33,29 @@ MANY_FILES = 16384
 log = logging.getLogger("appliance")
 
 
+Reread = Callable[[], tuple[Config, Resolved]]
+"""The configuration anew, and the model file it asks for. What it raises is logged, and the old one stays in force."""
+
+
 def serve(
     config: Config,
     model: Resolved,
     *,
     require_gpu: bool = False,
-    reread: Callable[[], Config] | None = None,
+    reread: Reread | None = None,
+    asked: Asked | None = None,
 ) -> int:
-    """Run until SIGTERM or Ctrl-C; returns the exit code.
-
-    `reread` gives the configuration anew on SIGHUP; what it raises is logged, and the old one stays in force.
-    """
+    """Run until SIGTERM or Ctrl-C; returns the exit code. `asked` is what whoever started us wants to hear."""
     try:
         listener = _listen(config.server.host, config.server.port)
     except OSError as error:
-        _say(_port_trouble(config.server.host, config.server.port, error), file=sys.stderr)
+        say(_port_trouble(config.server.host, config.server.port, error), file=sys.stderr)
         return NOT_WELL
     logs.set_up(config.server.log)
     limits = _within_files(LIMITS)
     appliance = Appliance(config, model, ledger=Ledger(config.paths.state / FILE))
-    server = uvicorn.Server(
+    supervisor = Supervisor(asked or Asked())
+    server = _Server(
         uvicorn.Config(
             build(appliance, limits=limits),
             log_config=None,
@@ -65,26 +67,40 @@ def serve(
             timeout_keep_alive=int(limits.idle),
             http=bounded(limits),
             ws="none",
-        )
+        ),
+        supervisor,
     )
     with asyncio.Runner(loop_factory=_loop) as runner:
         return runner.run(_run(server, listener, appliance, require_gpu, reread))
 
 
+class _Server(uvicorn.Server):
+    """Tells its supervisor when it begins to stop; uvicorn itself has no word for it."""
+
+    def __init__(self, config: uvicorn.Config, supervisor: Supervisor) -> None:
+        super().__init__(config)
+        self.supervisor = supervisor
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.supervisor.stopping()
+        await super().shutdown(sockets)
+
+
 async def _run(
-    server: uvicorn.Server,
-    listener: socket.socket,
-    appliance: Appliance,
-    require_gpu: bool,
-    reread: Callable[[], Config] | None,
+    server: _Server, listener: socket.socket, appliance: Appliance, require_gpu: bool, reread: Reread | None
 ) -> int:
+    def report() -> None:
+        able, hopeful = server.started and appliance.serving is not None, appliance.engine.state != "failing"
+        server.supervisor.report(able=able, hopeful=hopeful, status=_standing(appliance))
+
     if reread is not None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, _reload, appliance, reread)
+        loop.add_signal_handler(signal.SIGHUP, _reload, appliance, reread, server.supervisor)
     _announce(appliance, listener)
     verdict = FINE
     async with asyncio.TaskGroup() as group:
-        watch = group.create_task(_watch_engine(server, appliance, require_gpu), name="engine-watch")
+        box = group.create_task(_watch_box(server, appliance, require_gpu, report), name="box-watch")
+        beat = group.create_task(_beat(server.supervisor.beat, report), name="beat")
         # uvicorn raises the signal again once it has shut down; by then everything is closed and it is no news.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
@@ -92,85 +108,70 @@ async def _run(
         finally:
             signal.signal(signal.SIGINT, handler[0])
             signal.signal(signal.SIGTERM, handler[1])
-        watch.cancel()
+        beat.cancel()
+        box.cancel()
         try:
-            verdict = await watch
+            verdict = await box
         except asyncio.CancelledError:
             verdict = FINE
+    server.supervisor.close()
     return verdict
 
 
-async def _watch_engine(server: uvicorn.Server, appliance: Appliance, require_gpu: bool) -> int:
-    """Say when the model is ready; end the service if it never can be, or no longer."""
-    try:
-        await appliance.engine.wait_ready()
-        engine = (await status(appliance))["engine"]
-        _introduce(engine)
-        if require_gpu and not (engine["gpu_offload"] and engine["gpu_layers"]):
-            trouble = (
-                "No layer of the model is on a GPU, and --require-gpu was given; "
-                "reinstall llama-cpp-python with GPU support (docs/install.md) or leave the flag out."
-            )
-        else:
-            trouble = f"The local model can no longer be used: {await appliance.engine.wait_failed()}"
-    except BackendError as error:
-        if appliance.engine.state == "stopped":  # we are being ended while the model still loads: nothing is wrong
-            return FINE
-        trouble = f"The local model cannot be used: {error}"
-    _say(trouble, file=sys.stderr)
+async def _watch_box(server: uvicorn.Server, appliance: Appliance, require_gpu: bool, news: Callable[[], None]) -> int:
+    """End the service if there can be no model on the box."""
+    trouble = await watch(appliance, require_gpu=require_gpu, news=news)
+    if trouble is None:
+        return FINE
+    say(trouble, file=sys.stderr)
     server.should_exit = True
     return WRONG_MODEL
 
 
-def _introduce(engine: Mapping[str, Any]) -> None:
-    speed = f"{engine['tok_s']:.0f} tok/s (measured)" if engine["tok_s"] else "speed unknown"
-    on_gpu = f"GPU {engine['gpu_layers']}/{engine['layers']} layers"
-    place = on_gpu if engine["gpu_layers"] else f"CPU {engine['threads']} threads"
-    room = f"{engine['slots']} slots x {engine['context']} tokens"
-    _say(f"local    {engine['model']}  {place}  {room}  ready in {engine['load_s']:.1f} s  {speed}")
-    offload = "yes" if engine["gpu_offload"] else "no"
-    _say(f"         GPU offload: {offload}; built for {_built_for(engine['instruction_sets'])}")
-    for step in engine["steps_down"]:
-        _say(f"         {step}")
-    if engine["model"] == "starter":
-        _say("         The starter is a weak model, for first contact; `appliance models list` shows better ones.")
+async def _beat(seconds: float, report: Callable[[], None]) -> None:
+    """Signs of life, from the event loop itself: if it hangs there are none."""
+    while True:
+        report()
+        await asyncio.sleep(seconds)
 
 
-def _built_for(system_info: str) -> str:
-    """llama.cpp's list ("CPU : SSE3 = 1 | AVX2 = 1 | ...") without what every such processor has."""
-    names = [part.split("=")[0].split(":")[-1].strip() for part in system_info.split("|") if "= 1" in part]
-    return ", ".join(names) or "an unknown processor"
+def _standing(appliance: Appliance) -> str:
+    """Who answers now, in one line."""
+    engine = appliance.engine
+    state = f"loading, {engine.progress:.0%}" if engine.state == "loading" else engine.state
+    return f"Answers come from {appliance.serving or 'nobody'}; {appliance.model_name} on the box: {state}."
 
 
 def _announce(appliance: Appliance, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    _say(f"appliance {__version__}")
-    _say(f"OpenAI   http://{shown}:{port}/v1")
-    _say(f"Anthropic http://{shown}:{port}")
-    _say(f"status   http://{shown}:{port}/appliance/status   (or: appliance status)")
+    say(f"appliance {__version__}")
+    say(f"OpenAI   http://{shown}:{port}/v1")
+    say(f"Anthropic http://{shown}:{port}")
+    say(f"status   http://{shown}:{port}/appliance/status   (or: appliance status)")
     for upstream in appliance.config.upstreams:
         key = "the caller's key" if upstream.client_key else "with key" if upstream.key else "no key"
-        _say(f"cloud    {upstream.name}  {upstream.api}  {upstream.base_url}  {', '.join(upstream.models)}  {key}")
+        say(f"cloud    {upstream.name}  {upstream.api}  {upstream.base_url}  {', '.join(upstream.models)}  {key}")
     if not appliance.config.upstreams:
-        _say("cloud    none configured; the box answers everything itself")
+        say("cloud    none configured; the box answers everything itself")
     for warning in appliance.config.warnings:
-        _say(f"warning  {warning}", file=sys.stderr)
-    _say(f"local    {appliance.model_name}  loading ...")
+        say(f"warning  {warning}", file=sys.stderr)
+    say(f"local    {appliance.model_name}  loading ...")
 
 
-def _reload(appliance: Appliance, reread: Callable[[], Config]) -> None:
+def _reload(appliance: Appliance, reread: Reread, supervisor: Supervisor) -> None:
+    supervisor.reloading()
     try:
-        waiting = appliance.reload(reread())
-    except ValueError as error:
+        waiting = appliance.reload(*reread())
+    except (ValueError, StoreError) as error:
         log.error("The configuration was not reloaded, the old one stays in force: %s", error)
-        return
     except Exception as error:  # whatever it is, it must not cost the running configuration
         log.error("The configuration was not reloaded, the old one stays in force: %s", type(error).__name__)
-        return
-    log.info("The configuration was reloaded.")
-    if waiting:
-        log.warning("What the file says of %s comes true with the next start.", ", ".join(waiting))
+    else:
+        log.info("The configuration was reloaded.")
+        if waiting:
+            log.warning("What the file says of %s comes true with the next start.", ", ".join(waiting))
+    supervisor.reloaded()
 
 
 def _within_files(limits: Limits) -> Limits:
@@ -183,7 +184,7 @@ def _within_files(limits: Limits) -> Limits:
     files = soft if soft != resource.RLIM_INFINITY else MANY_FILES
     connections = connections_for(files, limits.connections)
     if connections < limits.connections:
-        _say(
+        say(
             f"warning  {files} open files are allowed: at most {connections} connections at once; "
             f"`ulimit -n {MANY_FILES}` before the start allows {limits.connections}.",
             file=sys.stderr,
@@ -214,7 +215,3 @@ def _loop() -> asyncio.AbstractEventLoop:
     import uvloop  # noqa: PLC0415 - not on every platform
 
     return uvloop.new_event_loop()
-
-
-def _say(line: str, *, file: TextIO | None = None) -> None:
-    print(line, file=file or sys.stdout, flush=True)

@@ -1,7 +1,8 @@
 """Where does the model lie, and is it the file that it should be?
 
-The store is one folder with the catalog's files under their own names. A quick look (size and first bytes) happens at
-every start; the whole hash only when it is asked for, because it takes a minute for a large model.
+The store is one folder. The catalog's files lie in it under their own names, those of a hub under ``hf/OWNER/REPO``,
+and what was imported under the name it was given. A quick look (size and first bytes) happens at every start; the whole
+hash only when it is asked for, because it takes a minute for a large model.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from appliance.store.catalog import Entry, ModelFile, StoreError, find
+from appliance.store.catalog import Entry, ModelFile, StoreError
+from appliance.store.own import HUB, known, place_of
 
 __all__ = ["Resolved", "StoreError", "installed", "path_of", "resolve", "verify"]
 
@@ -50,49 +52,65 @@ def path_of(entry: Entry, models: Path) -> Path:
     return models / entry.file
 
 
+def part_of(entry: Entry, part: ModelFile, models: Path) -> Path:
+    """Where one part of it lies, or would."""
+    return models / entry.place(part)
+
+
 def installed(entry: Entry, models: Path) -> bool:
-    return all((models / part.file).is_file() for part in entry.parts)
+    return all(part_of(entry, part, models).is_file() for part in entry.parts)
+
+
+def place(model: str, models: Path) -> Path:
+    """Where the file behind `[local] model` lies, or would. Raises `StoreError` for a name that nobody knows."""
+    if model.startswith(HUB):
+        return models.joinpath(*place_of(model))
+    if _is_path(model):
+        return Path(model).expanduser()
+    return path_of(known(model, models), models)
 
 
 def resolve(model: str, config: Configured) -> Resolved:
     """The file behind `[local] model`. Raises `StoreError` if it is not there or obviously not whole."""
-    if model.startswith("hf:"):
-        raise StoreError(
-            f"the model {model} is on a model hub, and downloads from there are not in this version yet; "
-            "download the file yourself and give its path."
-        )
-    if model.endswith(".gguf") or os.sep in model:
+    if _is_path(model):
         path = Path(model).expanduser()
         if not path.is_file():
             raise StoreError(f"the model {path} does not exist; correct [local] model in appliance.toml.")
-        _look_at(path)
+        look_at(path)
         return Resolved(path=path, template=None, name=path.stem)
-    entry = find(model)
+    entry = known(model, config.paths.models)
     if entry.kind != "chat":
         raise StoreError(f'the model "{entry.name}" cannot chat, it makes {entry.kind}s; choose another one.')
     for part in entry.parts:
-        path = config.paths.models / part.file
+        path = part_of(entry, part, config.paths.models)
         if not path.is_file():
-            raise StoreError(_missing(entry, path))
-        _look_at(path, expected=part.bytes, remedy=remedy(entry))
-    return Resolved(path=path_of(entry, config.paths.models), template=entry.template, name=entry.name)
+            raise StoreError(_missing(entry))
+        look_at(path, expected=part.bytes, remedy=remedy(entry))
+    path = path_of(entry, config.paths.models)
+    return Resolved(path=path, template=entry.template, name=path.stem if model.startswith(HUB) else entry.name)
 
 
-def _missing(entry: Entry, path: Path) -> str:
-    if entry.package:
-        return f'the model "{entry.name}" is not installed; run "appliance models pull {entry.name}".'
-    return (
-        f'the model "{entry.name}" is not installed; download {path.name} of {entry.repo} to {path} '
-        f'and run "appliance models verify {entry.name}".'
-    )
+def _is_path(model: str) -> bool:
+    return not model.startswith(HUB) and (model.endswith(".gguf") or os.sep in model)
+
+
+def _missing(entry: Entry) -> str:
+    return f'the model "{entry.name}" is not installed; {_get(entry)}.'
+
+
+def _get(entry: Entry) -> str:
+    if entry.come_from and not entry.repo:
+        return "import it again"
+    return f'run "appliance models pull {entry.name}"'
 
 
 def remedy(entry: Entry) -> str:
-    """What to do about a file that is not what the catalog says."""
-    return f'run "appliance models pull {entry.name}"' if entry.package else "delete it and download it again"
+    """What to do about a file that is not what it should be."""
+    return _get(entry)
 
 
-def _look_at(path: Path, *, expected: int | None = None, remedy: str = "get it again") -> None:
+def look_at(path: Path, *, expected: int | None = None, remedy: str = "get it again") -> None:
+    """Has it the right size, and does it begin like a model? Raises `StoreError`."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -109,13 +127,13 @@ def _look_at(path: Path, *, expected: int | None = None, remedy: str = "get it a
 
 def verify(entry: Entry, models: Path, progress: Progress | None = None) -> None:
     """Every byte of every part is what the catalog says. Raises `StoreError`."""
-    total = sum((models / part.file).stat().st_size for part in entry.parts if (models / part.file).is_file())
+    paths = [part_of(entry, part, models) for part in entry.parts]
+    total = sum(path.stat().st_size for path in paths if path.is_file())
     done = 0
-    for part in entry.parts:
-        path = models / part.file
+    for part, path in zip(entry.parts, paths, strict=True):
         if not path.is_file():
-            raise StoreError(_missing(entry, path))
-        _look_at(path, expected=part.bytes, remedy=remedy(entry))
+            raise StoreError(_missing(entry))
+        look_at(path, expected=part.bytes, remedy=remedy(entry))
         digest = hashlib.sha256()
         try:
             with path.open("rb") as file:

@@ -64,7 +64,9 @@ def generate(frame):
         "completion_tokens": 1,
         "cached_tokens": 0,
     }
-    if asked == "wait":
+    if asked == "nothing":
+        pass
+    elif asked == "wait":
         say(begun)
     elif asked == "crash":
         say(begun, {"op": "text", "id": id, "text": "half"})

@@ -101,6 +101,13 @@ async def test_a_full_answer_says_so() -> None:
     assert Finish(reason="length") in batches[0]
 
 
+async def test_what_the_engine_cannot_keep_to_is_said_to_be_degraded() -> None:
+    lost = {**begun(), "lost": ["tools.look", "response_format"]}
+    batches = await answer(Scripted([lost, FINISH]), asked())
+    told = [event.what for batch in batches for event in batch if isinstance(event, Degraded)]
+    assert told == ["tools.look", "response_format"]
+
+
 async def test_a_trimmed_conversation_is_said_to_be_degraded() -> None:
     batches = await answer(Scripted([begun(trimmed=2), FINISH]), asked(trim=True))
     assert batches[0][:3] == [STARTED, READ, Degraded(what="context")]
@@ -135,11 +142,14 @@ async def test_everything_the_model_would_read_is_counted_tools_and_its_own_begi
             "messages": [{"role": "user", "content": "Hi"}],
             "committed": "Hel",
             "prefill": 3,
-            "tools": [{"name": "weather", "description": "Ask für it.", "parameters": {"type": "object"}}],
+            "tools": [
+                {"name": "weather", "description": "Ask für it.", "parameters": {"type": "object"}, "strict": False}
+            ],
             "choice": "auto",
             "parallel": True,
             "format": None,
             "effort": None,
+            "lenient": True,
         }
     ]
 
@@ -226,11 +236,12 @@ async def test_it_is_followed_with_its_tools_and_the_words_before_the_first_call
             "messages": [{"role": "user", "content": "Hi"}],
             "committed": "I look.",
             "prefill": 0,
-            "tools": [{"name": "look", "description": "", "parameters": {"type": "object"}}],
+            "tools": [{"name": "look", "description": "", "parameters": {"type": "object"}, "strict": False}],
             "choice": "auto",
             "parallel": True,
             "format": None,
             "effort": None,
             "trim": True,
+            "lenient": True,
         }
     ]

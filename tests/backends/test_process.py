@@ -75,6 +75,31 @@ async def test_a_crash_gives_out_what_came_and_then_says_so_to_every_answer(pyth
         assert engine.restarts == 1
 
 
+async def test_who_waited_for_a_slot_had_no_part_in_a_death(python: str) -> None:
+    async with running(python) as engine:  # it has one slot
+        busy = engine.generate(job("wait"))
+        await anext(busy)
+        waiting = asyncio.ensure_future(ask(engine, "nothing"))
+        await ask(engine, "hello")  # by now it has heard of that one too
+        assert engine.pid is not None
+        os.kill(engine.pid, signal.SIGKILL)
+        with pytest.raises(BackendError) as waited:
+            await waiting
+        with pytest.raises(BackendError) as worked:
+            await anext(busy)
+    assert [(error.value.fault, error.value.waited) for error in (waited, worked)] == [
+        (Fault.CRASHED, True),
+        (Fault.CRASHED, False),
+    ]
+
+
+async def test_nobody_waited_as_long_as_a_slot_was_free(python: str) -> None:
+    async with running(python) as engine:
+        with pytest.raises(BackendError) as caught:
+            await ask(engine, "malformed")
+    assert not caught.value.waited
+
+
 async def test_a_kill_from_outside_is_survived(python: str, caplog: pytest.LogCaptureFixture) -> None:
     async with running(python) as engine:
         await engine.wait_ready(10)

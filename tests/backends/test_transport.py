@@ -31,9 +31,9 @@ def no_environment(monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    transport._authorities.cache_clear()
+    transport.authorities.cache_clear()
     yield
-    transport._authorities.cache_clear()
+    transport.authorities.cache_clear()
 
 
 def openssl(*words, **more):
@@ -195,9 +195,9 @@ def test_a_cloud_that_does_not_speak_tls_cannot_prove_who_it_is(words):
 
 
 def test_certificates_are_always_checked():
-    context = transport._authorities(None)
+    context = transport.authorities(None)
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
-    assert context is transport._authorities(None)
+    assert context is transport.authorities(None)
 
 
 # ------------------------------------------------------------------------------------------------ time for TLS

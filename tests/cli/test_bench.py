@@ -1,74 +1,42 @@
-"""The benchmark's questions, and one real run."""
+"""The command: what is asked for, and one real run."""
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import json
-import os
-from collections.abc import AsyncIterator, Mapping
+import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from appliance.__main__ import main
-from appliance.cli.bench import _Trial, cpu_name, peak_memory
-from appliance.cli.outcome import Unwell
+from appliance.__main__ import main, parser
+from appliance.bench.plan import QUICK, USUAL, Wishes
+from appliance.cli import bench
 
 
-class FakeEngine:
-    """An engine with a template of 20 tokens and two tokens to each word; gives the tokens asked for."""
-
-    def __init__(self, refuse: str | None = None) -> None:
-        self.jobs: list[Mapping[str, Any]] = []
-        self.refuse = refuse
-
-    async def generate(self, job: Mapping[str, Any]) -> AsyncIterator[list[dict[str, Any]]]:
-        self.jobs.append(job)
-        if self.refuse:
-            yield [{"op": "error", "id": 1, "fault": "too_long", "message": self.refuse}]
-            return
-        tokens = 20 + 2 * len(job["messages"][-1]["content"].split())
-        yield [{"op": "begun", "id": 1}]
-        for _ in range(job["max_tokens"]):
-            yield [{"op": "text", "id": 1, "text": "a"}]
-        counts = {"prompt_tokens": tokens, "completion_tokens": job["max_tokens"], "cached_tokens": 0}
-        yield [{"op": "finish", "id": 1, "reason": "length", **counts}]
+def asked(*words: str) -> argparse.Namespace:
+    return parser().parse_args(["bench", *words])
 
 
-def test_prompts_are_made_as_long_as_asked_for_and_none_begins_like_another() -> None:
-    async def measure() -> tuple[list[int], list[str]]:
-        engine = FakeEngine()
-        trial = _Trial(engine, 512, 8)  # type: ignore[arg-type]
-        await trial.calibrate()
-        answers = await trial.together(4)
-        assert [(answer.generated, len(answer.pieces)) for answer in answers] == [(8, 8)] * 4
-        beginnings = [" ".join(job["messages"][0]["content"].split()[:8]) for job in engine.jobs[-4:]]
-        return [answer.prompt_tokens for answer in answers], beginnings
-
-    lengths, beginnings = asyncio.run(measure())
-    assert all(abs(length - 512) <= 2 for length in lengths)
-    assert len(set(beginnings)) == 4
+def test_nothing_said_is_the_usual_run() -> None:
+    assert bench.wishes(asked()) == USUAL
+    assert bench.wishes(asked("--quick")) == QUICK
 
 
-def test_a_refusal_of_the_engine_ends_the_measurement_with_its_sentence() -> None:
-    trial = _Trial(FakeEngine("It does not fit."), 512, 8)  # type: ignore[arg-type]
-    with pytest.raises(Unwell, match="the engine refused to be measured: It does not fit"):
-        asyncio.run(trial.together(1))
+def test_options_are_called_as_in_llama_bench() -> None:
+    short = bench.wishes(asked("-p", "0,256", "-n", "64", "-r", "5", "-d", "4096,0"))
+    long = bench.wishes(asked("--n-prompt", "256,0", "--n-gen", "64", "--repetitions", "5", "--n-depth", "0,4096"))
+    assert short == long == Wishes(prompts=(0, 256), gens=(64,), rounds=5, depths=(0, 4096))
 
 
-def test_the_processor_has_a_name() -> None:
-    assert cpu_name(lambda: "processor : 0\nmodel name\t: Fast 9000 \n") == "Fast 9000"
-
-    def unreadable() -> str:
-        raise FileNotFoundError
-
-    assert cpu_name(unreadable)
+def test_what_is_said_goes_before_quick() -> None:
+    wished = bench.wishes(asked("--quick", "-r", "4", "--parallel", "3"))
+    assert (wished.rounds, wished.parallel, wished.quick) == (4, (3,), True)
 
 
-def test_memory_is_that_of_the_process() -> None:
-    assert peak_memory(os.getpid()) > 5_000_000
-    assert peak_memory(None) == 0
+@pytest.mark.parametrize("words", [["-p", "-1"], ["-n", "x"], ["-r", "0"], ["--parallel", "0"], ["-o", "sql"]])
+def test_nonsense_is_refused_as_usage(words: list[str]) -> None:
+    assert main(["bench", *words]) == 2
 
 
 def test_a_model_that_is_not_there_ends_with_64(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,15 +44,55 @@ def test_a_model_that_is_not_there_ends_with_64(capsys: pytest.CaptureFixture[st
     assert 'run "appliance models pull starter"' in capsys.readouterr().err
 
 
+def test_a_shape_that_there_is_not_ends_with_64(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--shape", "5B"]) == 64
+    assert 'there is no shape "5B"' in capsys.readouterr().err
+
+
+def test_a_model_and_a_shape_are_one_too_many(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--shape", "7B", "-m", "starter"]) == 1
+    assert "leave out --model or --shape" in capsys.readouterr().err
+
+
+def test_what_cannot_be_compared_with_is_said_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old.json").write_text("hello")
+    assert main(["bench", "--model", "starter", "--compare", str(tmp_path / "old.json")]) == 1
+    assert "is no result of a benchmark" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "--model", "starter", "--plot", str(tmp_path / "no" / "p.svg")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
 @pytest.mark.live
 def test_a_real_model_is_measured(starter_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "a.toml").write_text("[local]\nthreads = 1\n")
-    asked = ["--parallel", "1,2", "--rounds", "1", "--gen", "8", "--prompt-tokens", "64", "--json"]
-    assert main(["bench", "--config", str(tmp_path / "a.toml"), "--model", str(starter_gguf), *asked]) == 0
+    saved, picture = tmp_path / "now.json", tmp_path / "now.svg"
+    words = ["--quick", "-p", "64", "-n", "8", "-d", "0,200", "--parallel", "1,2", "-o", "json"]
+    words += ["--model", str(starter_gguf), "--save", str(saved), "--plot", str(picture)]
+    assert main(["bench", *words]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [(row["n_parallel"], row["n_gen"]) for row in rows] == [(1, 0), (1, 8), (2, 0), (2, 8)]
-    assert all(abs(row["n_prompt"] - 64) <= 6 for row in rows if not row["n_gen"])
+    assert [(row["n_prompt"], row["n_gen"], row["n_depth"], row["n_parallel"]) for row in rows] == [
+        (64, 0, 0, 1),
+        (0, 8, 0, 1),
+        (64, 0, 200, 1),
+        (0, 8, 200, 1),
+        (64, 8, 0, 1),
+        (64, 8, 0, 2),
+    ]
+    first = rows[0]
     assert all(row["avg_ts"] > 0 for row in rows)
-    assert rows[0]["peak_memory_bytes"] > 90_000_000
-    assert rows[0]["model_filename"] == starter_gguf.name
-    assert rows[0]["n_threads"] == 1
+    assert first["peak_memory_bytes"] > 90_000_000
+    assert first["model_filename"] == starter_gguf.name
+    assert first["read_per_token_bytes"] == pytest.approx(96.6e6, rel=0.01)
+    assert first["memory_bandwidth_bytes_s"] > 1e9
+    assert 0 < first["load_warm_s"] < 60
+    assert 0 < first["takeover_noticed_ms"] < first["takeover_standby_ms"]
+    assert first["takeover_cold_ms"] > first["takeover_standby_ms"]
+    assert first["added_token_ms"] is not None
+    assert json.loads(saved.read_text()) == rows
+    assert ET.parse(picture).getroot().tag.endswith("svg")

@@ -38,6 +38,7 @@ def test_the_commands_are_these() -> None:
         "reset",
         "incidents",
         "report",
+        "doctor",
         "drill",
         "bench",
         "models",
@@ -45,6 +46,18 @@ def test_the_commands_are_these() -> None:
         "models pull",
         "models verify",
         "models path",
+        "models import",
+        "models use",
+        "models rm",
+        "models fit",
+        "bundle",
+        "bundle create",
+        "bundle verify",
+        "bundle install",
+        "service",
+        "service install",
+        "service uninstall",
+        "service show",
     ]
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from appliance.__main__ import main
 from appliance.cli.models import megabytes
-from appliance.cli.progress import milestones
 from appliance.store import pull as pulling
 from appliance.store.catalog import Package, StoreError, find
+from tests.store.hub import FakeHub, standing
 
 
 def test_the_list_says_what_is_here_and_what_it_is(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,6 +19,8 @@ def test_the_list_says_what_is_here_and_what_it_is(isolated: Path, capsys: pytes
     models.mkdir()
     (models / find("starter").file).write_bytes(b"GGUF")
     (models / find("qwen3.5-2b").file).write_bytes(b"GGUF" * 300_000)
+    with (models / (find("qwen3.5-9b").file + ".part")).open("wb") as file:
+        file.truncate(2_840_261_232)
     assert main(["models", "list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert lines["NAME"].split() == ["NAME", "HERE", "SIZE", "LICENSE", "WHAT", "IT", "IS"]
@@ -25,6 +28,9 @@ def test_the_list_says_what_is_here_and_what_it_is(isolated: Path, capsys: pytes
     assert "a weak model for first contact" in lines["starter"]
     assert lines["qwen3.5-2b"].split()[:5] == ["qwen3.5-2b", "yes", "1", "MB", "apache-2.0"]
     assert lines["qwen3.5-4b"].split()[:4] == ["qwen3.5-4b", "-", "2.7", "GB"]
+    assert lines["qwen3.5-4b"].endswith("; first choice for 16 GB of memory, a GPU with 6 to 8 GB")
+    assert lines["qwen3.5-9b"].split()[:3] == ["qwen3.5-9b", "50", "%"]
+    assert lines["gpt-oss-20b"].split()[:4] == ["gpt-oss-20b", "-", "~12.1", "GB"]
     assert "not stated" in lines["lfm2.5-8b-a1b"]
     assert lines["The"] == f"The models lie in {models}"
 
@@ -36,9 +42,56 @@ def test_the_path_is_where_the_model_lies_or_would(isolated: Path, capsys: pytes
     assert 'did you mean "starter"?' in capsys.readouterr().err
 
 
-def test_a_model_of_a_hub_cannot_be_pulled_yet(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["models", "pull", "qwen3.5-4b"]) == 1
-    assert "downloads from a model hub are not in this version yet" in capsys.readouterr().err
+def test_a_model_of_a_hub_is_not_pulled_when_we_are_offline(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("qwen3.5-4b", "hf:o/r/m.gguf"):
+        assert main(["models", "pull", name]) == 1
+        assert capsys.readouterr().err.startswith("appliance: HF_HUB_OFFLINE is set, so ")
+
+
+@pytest.mark.parametrize("name", ["qwen3.5-4", "hf:o/m.gguf"])
+def test_a_name_that_cannot_be_pulled_is_a_wrong_setup(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "pull", name]) == 64
+    assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with standing(monkeypatch) as hub:
+        yield hub
+
+
+@pytest.mark.live
+def test_a_model_is_pulled_listed_verified_used_and_removed(
+    fake: FakeHub, isolated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "hf:o/r/m.gguf"
+    where = isolated / "models/hf/o/r/m.gguf"
+    fake.put("o/r/m.gguf", b"GGUF" + bytes(1_000_000))
+    monkeypatch.setenv("HF_ENDPOINT", fake.url)
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    assert main(["models", "pull", name]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Its license is not stated here: read it before you rely on the model.",
+        f"Downloading 1 MB from {fake.url}/o/r ...",
+        f"{name} is installed and verified: {where}",
+        f'To answer with it: "appliance models use {name}".',
+    ]
+    assert main(["models", "pull", name]) == 0
+    assert capsys.readouterr().out == f"{name} was already there and verified: {where}\n"
+    assert main(["models", "path", name]) == 0
+    assert capsys.readouterr().out == f"{where}\n"
+    assert main(["models", "use", name]) == 0
+    assert main(["models", "list"]) == 0
+    assert f"{name}          in use   1 MB       not stated   from o/r" in capsys.readouterr().out
+    assert main(["models", "verify", name]) == 0
+    assert main(["models", "rm", name]) == 1
+    assert "is the model that [local] model names" in capsys.readouterr().err
+    assert main(["models", "rm", name, "--force"]) == 0
+    assert capsys.readouterr().out == f"{name} is deleted; that freed 1 MB.\n"
+    assert list((isolated / "models").iterdir()) == []
 
 
 def test_a_pull_that_fails_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +111,7 @@ def test_an_interrupted_pull_says_so_and_ends_with_130(
 
     monkeypatch.setattr(pulling.pull, "__kwdefaults__", pulling.pull.__kwdefaults__ | {"fetch": interrupt})
     assert main(["models", "pull", "starter"]) == 130
-    assert capsys.readouterr().err == "Interrupted; nothing was installed.\n"
+    assert capsys.readouterr().err == "Interrupted; the same command goes on where this one was.\n"
 
 
 def test_verifying_finds_what_is_broken_and_ends_with_1(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,14 +130,6 @@ def test_the_starter_is_whole(starter_gguf: Path, tmp_path: Path, capsys: pytest
     said = capsys.readouterr()
     assert said.out == f"starter is whole: {starter_gguf}\n"
     assert said.err.splitlines()[-1] == "verifying starter: 100 %"
-
-
-def test_without_a_terminal_progress_is_a_line_for_each_quarter() -> None:
-    lines: list[str] = []
-    report = milestones("work", lines.append)
-    for done in (1, 24, 25, 26, 80, 100):
-        report(done, 100)
-    assert lines == ["work: 25 %", "work: 75 %", "work: 100 %"]
 
 
 @pytest.mark.parametrize(("size", "words"), [(None, "?"), (98_362_432, "98 MB"), (2_740_937_888, "2.7 GB")])

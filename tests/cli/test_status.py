@@ -95,6 +95,15 @@ def test_the_processor_says_where_the_layers_are(gpu: tuple[int, bool], words: s
     assert words in table(STATUS | {"engine": engine})
 
 
+def test_each_gpu_is_shown_with_what_is_on_it_and_the_cache_s_precision_with_the_context() -> None:
+    card = {"name": "CUDA0", "description": "A Card", "kind": "gpu", "total": 24_000_000_000, "free": 5_500_000_000}
+    mute = {"name": "Vulkan0", "description": "", "kind": "integrated", "total": 0, "free": 0}
+    engine = STATUS["engine"] | {"kv_type": "q8_0", "devices": [card | {"layers": 30}, mute | {"layers": 10}]}
+    words = table(STATUS | {"engine": engine | {"gpu_layers": 40}})
+    assert "4096 (q8_0)   100% GPU" in words
+    assert "\n\nCUDA0: A Card, 30/40 layers, 5.5 of 24.0 GB free\nVulkan0: 10/40 layers\n\n" in words
+
+
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
     assert columns(("A", "B"), [("xx", "1"), ("y", "22")]) == "A    B\nxx   1\ny    22"
 

@@ -16,6 +16,7 @@ from appliance.core.chat import (
     ToolCallDelta,
     ToolCallStart,
     Usage,
+    Wire,
 )
 from appliance.core.given import Given
 
@@ -175,3 +176,37 @@ def test_what_cannot_be_continued_never_can():
 
 def test_several_choices_are_never_gone_on_with():
     assert not noted(choices=2).continuable
+
+
+@pytest.mark.parametrize(("dialect", "continuable"), [("anthropic", False), ("openai", True)])
+def test_nobody_adds_to_a_block_that_the_client_knows_to_be_complete(dialect, continuable):
+    given = Given(1, dialect)
+    for event in (
+        ToolCallStart(index=0, id="1", name="f"),
+        ToolCallDelta(index=0, arguments='{"a'),
+        BlockStop(index=0, wire=Wire("anthropic", b"x")),
+    ):
+        given.note(event)
+    assert given.continuable is continuable
+
+
+def test_behind_a_whole_call_whose_block_is_complete_others_go_on():
+    given = Given(1, "anthropic")
+    for event in (
+        ToolCallStart(index=0, id="1", name="f"),
+        ToolCallDelta(index=0, arguments='{"a": 1}'),
+        BlockStop(index=0, wire=Wire("anthropic", b"x")),
+        TextDelta(text="So"),
+        BlockStop(index=1, wire=Wire("anthropic", b"x")),
+    ):
+        given.note(event)
+    assert given.continuable
+
+
+def test_a_name_that_comes_in_pieces_is_one():
+    given = noted(
+        ToolCallStart(index=0, id="1", name="get_"),
+        ToolCallDelta(index=0, arguments="", name="weather"),
+        ToolCallDelta(index=0, arguments='{"a'),
+    )
+    assert (parts(given), given.characters) == ((ToolCall(id="1", name="get_weather", arguments='{"a'),), 3)

@@ -6,6 +6,7 @@ import pytest
 
 from appliance.core.actions import Call, Done, Emit
 from appliance.core.chat import (
+    BackendError,
     Fault,
     Finish,
     Message,
@@ -172,7 +173,7 @@ def test_after_content_the_box_goes_on_from_exactly_there(fails, fault):
     takeover = Takeover(source="claude", target="local", after=13, reason=fault.value)
     actions = fails(relay)
     assert told(actions) == [("tried", "claude", fault), ("emit", takeover), ("call", "local", "The quick bro")]
-    assert actions[-1].request == ask().continuing(said("The quick bro"))
+    assert actions[-1].request == ask(lenient=True).continuing(said("The quick bro"))
     assert relay.fallback == fault.value
     assert relay.receive([Started(id="l1", model="starter", created=9), text("wn")], 23.0) == [Emit((text("wn"),))]
     assert told(relay.receive([ENDED], 24.0)) == [("emit", ENDED)]
@@ -288,7 +289,7 @@ def test_a_conversation_too_long_for_the_cloud_goes_to_the_box_untrimmed_and_els
     relay, _ = begin(CLAUDE, BOX, request=ask(trim=True))
     first = broke(Fault.TOO_LONG, "Too long.", status=400)
     [_, call] = relay.fail(first, 1.0)
-    assert (call.leg, call.request) == (BOX, ask(trim=False))
+    assert (call.leg, call.request) == (BOX, ask(trim=False, lenient=True))
     assert relay.fail(broke(Fault.TOO_LONG, "Too long here too."), 2.0)[1:] == [Done(first)]
 
 
@@ -346,6 +347,24 @@ def test_a_request_that_was_alive_at_two_deaths_is_refused():
     actions = relay.fail(broke(Fault.CRASHED), 3.0)
     assert told(actions) == [("tried", "local", Fault.CRASHED), ("done", Fault.SERVER)]
     assert verdict(actions)[1:] == (500, "The engine died 2 times under this request; it is not tried again.")
+
+
+def test_a_request_that_only_waited_in_line_is_not_one_that_kills():
+    relay, _ = begin(BOX)
+    waited = BackendError(Fault.CRASHED, "It died.", waited=True)
+    for time in (1.0, 2.0, 3.0):
+        assert told(relay.fail(waited, time))[1:] == [("call", "local", None)]
+    relay.fail(broke(Fault.CRASHED), 4.0)
+    assert told(relay.fail(broke(Fault.CRASHED), 5.0))[1:] == [("done", Fault.SERVER)]
+
+
+def test_one_of_several_choices_that_waited_does_not_speak_for_the_others():
+    relay, _ = begin(BOX, request=ask(n=2, stream=False))
+    waited = BackendError(Fault.CRASHED, "It died.", waited=True)
+    for time in (1.0, 3.0):
+        relay.receive([START, text("a")], time)
+        actions = relay.fail(waited, time + 1)
+    assert told(actions)[1:] == [("done", Fault.SERVER)]
 
 
 # -------------------------------------------------------------------------------------------- deadlines

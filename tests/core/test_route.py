@@ -212,6 +212,11 @@ def test_who_stands_in_is_not_held_to_a_tool_it_does_not_know(choice, tools, kep
     assert for_the_box(request, stands_in=False, trim=True).tool_choice == choice
 
 
+def test_what_was_asked_of_a_cloud_the_box_takes_as_far_as_it_can():
+    assert for_the_box(ask(), stands_in=True, trim=False).lenient
+    assert not for_the_box(ask(), stands_in=False, trim=False).lenient
+
+
 def test_a_cloud_judges_for_itself_what_it_can_do():
     assert route(ask("gpt-4", "tools", "audio"))[0].lacks(ask("gpt-4", "tools")) == ()
 

@@ -47,6 +47,12 @@ def obj(**properties):
         ({"type": "string", "pattern": "^$"}, ['""'], ['"a"']),
         ({"type": "string", "pattern": "$^"}, ['""'], ['"a"']),
         ({"type": "string", "format": "date"}, ['"2024-02-29"'], ['"2023-02-29"', '"2026-13-01"', '"today"']),
+        (
+            {"type": "string", "format": "date-time"},
+            ['"2026-11-21T10:00:00Z"', '"2026-11-21T10:00:00.123456789+01:00"'],
+            ['"2026-11-21T10:00:00.1234567890Z"', '"2026-11-21 10:00:00Z"'],
+        ),
+        ({"type": "string", "format": "duration"}, ['"P1Y2M3DT4H5M6S"', '"P999999999W"'], ['"P1234567890W"', '"P"']),
         ({"type": "string", "format": "who-knows"}, ['"anything"'], ["1"]),
         (
             {"items": {"type": "integer"}, "minItems": 1, "maxItems": 2, "type": "array"},

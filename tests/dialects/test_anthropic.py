@@ -272,7 +272,7 @@ def test_arguments_are_looked_at_once_however_long_others_wait(monkeypatch: pyte
 
     marks = anthropic_blocks._MARKS
     monkeypatch.setattr(anthropic_blocks, "_MARKS", Counting())
-    given = [*call(0, "a", '{"a":"'), *call(1, "b"), *[ToolCallDelta(index=0, arguments="b}") for _ in range(99)]]
+    given = [*call(0, "a", '{"a":"'), *call(1, "b", "{"), *[ToolCallDelta(index=0, arguments="b}") for _ in range(99)]]
     streamed([STARTED, *given, Finish(reason="length")])
     assert 0 < looked_at <= 2 * (6 + 2 * 99)  # it is streamed twice
 
@@ -379,3 +379,33 @@ def test_the_official_client_does_not_notice_a_takeover() -> None:
     assert isinstance(message.content[1], ToolUseBlock)
     assert message.content[1].input == {"a": "b"}
     assert (message.id, message.stop_reason, message.usage.input_tokens) == ("msg_cloud", "tool_use", 10)
+
+
+def test_a_name_that_comes_in_pieces_is_told_when_it_is_whole() -> None:
+    given = [
+        TextDelta(text="So"),
+        ToolCallStart(index=0, id="a", name="get_"),
+        ToolCallDelta(index=0, arguments="", name="weather"),
+        ToolCallDelta(index=0, arguments=" "),
+        ToolCallDelta(index=0, arguments='{"a": 1}'),
+        ToolCallStart(index=1, id="b", name="get"),
+        ToolCallDelta(index=1, arguments="", name="_time"),
+        Finish(reason="tool_calls"),
+    ]
+    found = streamed([STARTED, *given])
+    assert [one.head.get("name") for one in found.blocks] == [None, "get_weather", "get_time"]
+    assert found.blocks[1].pieces == ["", '{"a": 1}'], "a buffer of white space breaks the SDK"
+    body = json.loads(ANTHROPIC.encode_whole(REQUEST, [STARTED, *given], id="msg_1", created=7))
+    assert [block.get("name") for block in body["content"]] == [None, "get_weather", "get_time"]
+
+
+def test_a_call_is_told_of_when_something_else_begins() -> None:
+    given = [ToolCallStart(index=0, id="a", name="get"), TextDelta(text="So"), Finish(reason="tool_calls")]
+    assert [one.kind for one in streamed([STARTED, *given]).blocks] == ["tool_use", "text"]
+
+
+def test_white_space_in_front_of_arguments_is_left_out_of_a_call_that_waited_its_turn_too() -> None:
+    given = [*call(0, "a", '{"a": '), *call(1, "b", " "), ToolCallDelta(index=0, arguments="1}")]
+    given += [ToolCallDelta(index=1, arguments=one) for one in ("\n", " {", "}")]
+    found = streamed([STARTED, *given, Finish(reason="tool_calls")])
+    assert [one.pieces for one in found.blocks] == [["", '{"a": ', "1}"], ["", "{", "}"]]

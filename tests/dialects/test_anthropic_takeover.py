@@ -128,6 +128,13 @@ def test_half_a_call_goes_on_in_its_block() -> None:
     assert found.delta["stop_reason"] == "tool_use"
 
 
+def test_white_space_in_front_of_arguments_is_not_said_alone_by_whoever_goes_on() -> None:
+    first = decoded(BEGUN, *tool(0, "a", stopped=False))
+    found = taken(first, [*(ToolCallDelta(index=0, arguments=one) for one in (" ", "\n", ' {"a": ', " 1}")), STOP])
+    assert found.blocks[0].pieces[-2:] == ['{"a": ', " 1}"]
+    assert not any(piece and not piece.strip() for piece in found.blocks[0].pieces)
+
+
 def test_whoever_has_more_to_say_behind_a_call_says_it_at_once() -> None:
     """Its JSON was complete, or it is over because its leg is."""
     complete, half = tool(0, "t", '{"a":', "1}", stopped=False), tool(0, "t", '{"a', stopped=False)

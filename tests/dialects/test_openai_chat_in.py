@@ -127,7 +127,7 @@ def test_the_newer_token_limit_wins_and_one_stop_may_be_a_string() -> None:
         ),
         (
             {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
-            Message(role="assistant", parts=(ToolCall(id="", name="f", arguments="{}"),)),
+            Message(role="assistant", parts=(ToolCall(id="call_1", name="f", arguments="{}"),)),
         ),
         (
             {
@@ -333,7 +333,9 @@ def test_who_asks_is_read_under_the_newer_name_first() -> None:
         ({"tools": [TOOL], "tool_choice": "sometimes"}, ("tool_choice",)),
         ({"response_format": {"type": "grammar", "grammar": "x"}}, ("response_format",)),
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": []}}}, ("response_format",)),
-        ({"functions": [{"name": "f"}], "function_call": "auto"}, ("functions", "function_call")),
+        ({"functions": [{"name": "f"}], "function_call": "auto"}, ()),
+        ({"functions": [{"name": "f"}], "function_call": "often"}, ("function_call",)),
+        ({"functions": [{"name": "f", "parameters": []}]}, ("functions[0].parameters",)),
         ({"functions": []}, ()),
         ({"modalities": ["text", "audio"], "audio": {"voice": "x"}}, ("modalities", "audio")),
         ({"modalities": ["text"]}, ()),
@@ -341,9 +343,9 @@ def test_who_asks_is_read_under_the_newer_name_first() -> None:
         ({"web_search_options": None}, ()),
         ({"guided_regex": "a+"}, ("guided_regex",)),
         ({"messages": [HI, {"role": "user", "content": [{"type": "file", "file": {}}]}]}, ("messages[1].content[0]",)),
-        ({"messages": [{"role": "function", "name": "f", "content": "12"}]}, ("messages[0].role",)),
+        ({"messages": [{"role": "function", "name": "f", "content": "12"}]}, ()),
         ({"messages": [{"role": "assistant", "audio": {"id": "x"}}]}, ("messages[0].audio",)),
-        ({"messages": [{"role": "assistant", "function_call": {"name": "f"}}]}, ("messages[0].function_call",)),
+        ({"messages": [{"role": "assistant", "function_call": {"name": "f"}}]}, ()),
         (
             {"messages": [{"role": "assistant", "tool_calls": [NAMED, {**CUSTOM, "id": "c"}]}]},
             ("messages[0].tool_calls[1]",),

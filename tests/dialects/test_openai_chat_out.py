@@ -229,7 +229,12 @@ def test_an_answer_that_openrouter_says_died_is_broken() -> None:
         ({"content": [{"type": "text", "text": "a"}, {"type": "reference"}]}, [TextDelta(text="a"), SEEN]),
         ({"refusal": None, "annotations": [], "audio": {}}, []),
         ({"content": "a", "audio": {"data": "x"}}, [TextDelta(text="a"), SEEN]),
-        ({"function_call": {"name": "f"}}, [SEEN]),
+        ({"function_call": {"name": "f"}}, [ToolCallStart(index=0, id="", name="f")]),
+        (
+            {"function_call": {"arguments": "{}"}},
+            [ToolCallStart(index=0, id="", name=""), ToolCallDelta(index=0, arguments="{}")],
+        ),
+        ({"function_call": None}, []),
         ({"tool_calls": [{"index": 0, "id": "a", "type": "custom", "custom": {"name": "sh"}}]}, [SEEN]),
         (
             {"tool_calls": [{"id": "a", "function": {"name": "f", "arguments": {"x": 1}}}]},
@@ -429,3 +434,19 @@ def test_a_whole_answer_that_is_none_is_a_failure(body: bytes, fault: Fault) -> 
     with pytest.raises(BackendError) as caught:
         OPENAI.decode_whole(body)
     assert caught.value.fault is fault
+
+
+@pytest.mark.parametrize(
+    ("pieces", "more"),
+    [(["get_", "weather"], ["weather"]), (["get_weather", "get_weather"], []), (["a", "b", "c"], ["b", "c"])],
+)
+def test_a_name_comes_in_pieces_or_again_and_again(pieces: list[str], more: list[str]) -> None:
+    calls = [{"index": 0, "id": "x", "function": {"name": piece}} for piece in pieces]
+    said = [{"id": "a", "choices": [{"index": 0, "delta": {"tool_calls": [one]}}]} for one in calls]
+    decoder = OPENAI.decoder()
+    events = [event for one in said for event in decoder.feed(b"data: " + json.dumps(one).encode() + b"\n\n")]
+    found = [event for event in bare(events) if isinstance(event, ToolCallStart | ToolCallDelta)]
+    assert found == [
+        ToolCallStart(index=0, id="x", name=pieces[0]),
+        *(ToolCallDelta(index=0, arguments="", name=one) for one in more),
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from appliance.core.chat import Event, Finish, Opaque, TextDelta, Usage, Wire
+from appliance.core.chat import Event, Finish, Opaque, TextDelta, ToolCallDelta, Usage, Wire
 from appliance.dialects.openai_chat import OPENAI
 from tests.dialects.openai_reader import REQUEST, STARTED, TAKEOVER, WIRE, bare, chunks, encoder
 
@@ -134,3 +134,18 @@ def test_a_leg_that_is_the_first_to_begin_passes_untouched_even_after_a_takeover
     client = encoder()
     out = client.encode([replace(TAKEOVER, after=0), *OPENAI.decoder().feed(stream)]) + client.close()
     assert out == b": appliance takeover claude->local after=0 reason=broken\n\n" + stream
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_call_that_was_cut_before_its_id_came_gets_one_of_ours(named: bool) -> None:
+    said: list[dict[str, Any]] = [{"index": 0, "type": "function", "function": {"name": "look", "arguments": ""}}]
+    said += [{"index": 0, "id": "call_9"}] * named
+    chunks_of = [{"id": "a", "choices": [{"index": 0, "delta": {"tool_calls": [one]}}]} for one in said]
+    client = encoder()
+    for chunk in chunks_of:
+        client.encode(OPENAI.decoder().feed(b"data: " + json.dumps(chunk).encode() + b"\n\n"))
+    ours = [ToolCallDelta(index=0, arguments='{"a"'), ToolCallDelta(index=0, arguments=": 1}")]
+    first, second, _ = chunks(client.encode([TAKEOVER, *ours, Finish(reason="tool_calls")]))
+    begun, more = (chunk["choices"][0]["delta"]["tool_calls"][0] for chunk in (first, second))
+    assert ("id" in begun, begun.get("type")) == ((False, None) if named else (True, "function"))
+    assert not begun.get("id", "call_").isspace() and "id" not in more

@@ -9,10 +9,11 @@ from types import MappingProxyType
 import pytest
 
 from appliance.core.structure import grammar_of, shortest
-from appliance.engine.form import Form, Said, Shape
+from appliance.engine.form import Form
 from appliance.engine.job import Refusal
 from appliance.engine.lexicon import Lexicon
 from appliance.engine.masks import Masks
+from appliance.engine.shape import Said, Shape
 from appliance.engine.speech import HERMES, SPEECHES, Speech
 from appliance.engine.vocabulary import Index
 
@@ -180,6 +181,16 @@ def test_what_is_no_json_nobody_can_go_on_with() -> None:
         form().goes_on_in_call("look", b"{'city'")
 
 
+@pytest.mark.parametrize("row", [HERMES, LLAMA])
+@pytest.mark.parametrize("junk", ["}", "}\n</tool_call>", "\n}", '{"'])
+@pytest.mark.parametrize("back", [0, 1, 3])
+def test_a_mark_behind_somebody_elses_arguments_is_nobodys(row: Speech, junk: str, back: int) -> None:
+    letters = ('{"city": "x"}' + junk).encode()
+    cut = len(letters) - back
+    with pytest.raises(Refusal, match="cannot go on"):
+        form(row).goes_on_in_call("look", letters[:cut], letters[cut:])
+
+
 def test_letters_the_client_has_are_not_said_again() -> None:
     one = form()
     one.goes_on_in_call("look", b'{"city": "Par')
@@ -312,3 +323,23 @@ def test_a_whole_call_whose_mark_is_missing_is_a_call() -> None:
     assert one.called
     one.close()
     assert one.reason == "tool_calls"
+
+
+def test_half_a_name_is_no_tools_and_nobody_can_go_on_from_it() -> None:
+    with pytest.raises(Refusal, match="cannot go on"):
+        form().goes_on_in_call("lo", b"")
+    one = form()
+    one.goes_on_in_call("look", b"")  # though there is a longer one
+    assert told(say(one, '{"city": "x"}')) == [("arguments", '{"city": "x"}', 0)]
+
+
+def test_a_tool_that_only_the_cloud_knew_is_not_called_again() -> None:
+    one = form()
+    one.goes_on_in_call("gone", b'{"a": 1')
+    assert told(say(one, "}")) == [("arguments", "}", 0)]
+    with pytest.raises(AssertionError, match="may not come"):
+        say(one, "<g")
+    one = form(tools={})
+    one.goes_on_in_call("gone", b'{"a": 1')
+    say(one, "}")
+    assert one.over

@@ -62,8 +62,12 @@ def test_what_is_said_counts() -> None:
         ({"tools": [3]}, "tools"),
         ({"tools": [{"description": "x"}]}, "tools"),
         ({"tools": [{"name": ""}]}, "tools"),
-        ({"tools": [{"name": 'f", "arguments": '}]}, "tools"),
-        ({"tools": [{"name": "f[ARGS]"}]}, "tools"),
+        ({"tools": [{"name": 'f", "arguments": '}]}, "tools[0].name"),
+        ({"tools": [{"name": "f"}, {"name": "f[ARGS]"}]}, "tools[1].name"),
+        ({"tools": [{"name": " f"}]}, "tools[0].name"),
+        ({"tools": [{"name": "f\n"}]}, "tools[0].name"),
+        ({"tools": [{"name": "f", "strict": 1}]}, "strict"),
+        ({"lenient": 1}, "lenient"),
         ({"tools": [{"name": "f", "description": 1}]}, "tools"),
         ({"tools": [{"name": "f", "parameters": []}]}, "tools"),
         ({"choice": "often"}, "tool_choice"),
@@ -110,6 +114,20 @@ CALL = {"call": {"name": "f", "arguments": '{"a'}}
 def test_tools_are_values() -> None:
     tools = job(tools=DECLARED).tools
     assert tools == (Tool(name="f", description="Finds.", parameters={"type": "object"}), Tool(name="ns.g/h:1-2"))
+
+
+def test_a_name_may_have_spaces() -> None:
+    assert job(tools=[{"name": "look it up"}]).tools == (Tool(name="look it up"),)
+
+
+@pytest.mark.parametrize(
+    ("choice", "kept"),
+    [("auto", "auto"), ("required", "required"), ({"name": "f[1]"}, "auto"), ({"name": "g"}, "required")],
+)
+def test_of_anothers_tools_only_that_is_left_out_which_cannot_be_called(choice: Any, kept: str) -> None:
+    one = job(tools=[{"name": "f[1]"}, {"name": "g"}], choice=choice, lenient=True)
+    assert (one.tools, one.lost, one.choice) == ((Tool(name="g"),), ("tools.f_1_",), kept)
+    assert job(tools=[{"name": "f[1]"}], choice="required", lenient=True).choice == "auto"
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def box(starter_gguf: Path) -> Iterator[Box]:
 
 def test_it_says_what_it_is_when_it_is_ready(box: Box) -> None:
     ready = box.do(box.engine.wait_ready(60))
-    assert (ready.context, ready.slots, ready.layers) == (1024, 8, 30)
+    assert (ready.context, ready.slots, ready.layers) == (1024, 8, 31)
     assert ready.model["architecture"] == "llama"
     assert ready.model["parameters"] == 134_515_008
     assert ready.tok_s is not None

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from appliance.engine.cores import cores
-from appliance.engine.load import LoadError, buffers_of, cache_of, cgroup_room, check_file, free_room, why
+from appliance.engine.devices import cgroup_room, free_room
+from appliance.engine.load import LoadError, buffers_of, cache_of, check_file, why
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -275,3 +276,34 @@ def test_a_takeover_is_not_refused_by_a_full_queue_and_does_not_wait_behind_it()
     assert one.text(3) == "is fine."
     ends = [frame["id"] for frame in one.said if frame["op"] == "finish"]
     assert ends == [1, 3, 2]
+
+
+LOOK = {"name": "look", "parameters": {"type": "object", "properties": {"at": {"const": "x"}}, "required": ["at"]}}
+
+
+@pytest.mark.parametrize("limit", [1, 12, 13, 30, 44, 45, 60, 90, 91, 92, 400])
+def test_what_is_given_without_being_drawn_counts_against_max_tokens_too(limit: int) -> None:
+    bench = Bench(Paper(TEXT, context=2048))
+    bench.ask(1, tools=[LOOK], choice="required", parallel=False, max_tokens=limit)
+    bench.run()
+    finish = bench.last(1)
+    arguments = "".join(frame["text"] for frame in bench.of(1) if frame["op"] == "arguments")
+    assert (finish["op"], finish["completion_tokens"] <= limit) == ("finish", True)
+    whole = arguments.endswith("}")
+    assert finish["reason"] == ("tool_calls" if whole else "length")
+    if whole:
+        assert json.loads(arguments) == {"at": "x"}
+    else:
+        assert finish["completion_tokens"] == limit
+
+
+def test_what_nobody_here_can_keep_to_is_told_of_when_the_answer_begins() -> None:
+    bench = Bench(Paper(TEXT, context=2048))
+    tools = [LOOK, {"name": "a<b"}, {"name": "sloppy", "parameters": {"type": "STRING"}}]
+    bench.ask(1, tools=tools, lenient=True)
+    bench.ask(2, tools=tools)
+    bench.ask(3, tools=[LOOK])
+    bench.run()
+    assert bench.of(1)[0]["lost"] == ["tools.a_b", "tools.sloppy"]
+    assert bench.last(2)["param"] == "tools[1].name"
+    assert bench.of(3)[0]["lost"] == []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engine.memory import SPARE, SPARE_DEVICE, Line, Need, NoRoom, Room, Rung, Sizes, ladder
+from appliance.engine.memory import SPARE, SPARE_DEVICE, Line, Need, NoRoom, Room, Rung, Sizes, ladder, spread
 
 MIB = 2**20
 ASKED = Rung(context=8192, kv_type="f16", gpu_layers=0)
@@ -22,12 +22,12 @@ def sizes(*, window: bool = False, trained: int = 32_768, kinds: tuple[str, ...]
         for kind in kinds
         for whole in ((True, False) if window else (True,))
     }
-    return Sizes(model=1000 * MIB, layers=10, trained=trained, needs=needs)
+    return Sizes(model=1000 * MIB, layers=10, trained=trained, needs=needs, output=100 * MIB)
 
 
-def room(mib: int, *, device: int | None = None) -> Room:
+def room(mib: int, *devices: int) -> Room:
     """So much beside what is spared for others."""
-    return Room(ram=mib * MIB + SPARE, device=None if device is None else device * MIB + SPARE_DEVICE)
+    return Room(ram=mib * MIB + SPARE, devices=tuple(device * MIB + SPARE_DEVICE for device in devices))
 
 
 def told(rungs: tuple[Rung, ...]) -> list[tuple[int, str, int, bool]]:
@@ -114,12 +114,12 @@ ON_GPU = replace(ASKED, gpu_layers=99)
 
 
 def test_all_layers_go_to_a_gpu_with_room_for_them() -> None:
-    first = ladder(ON_GPU, sizes(), room(10_000, device=1000 + 2048))[0]
+    first = ladder(ON_GPU, sizes(), room(10_000, 1000 + 2048))[0]
     assert (first.gpu_layers, first.steps) == (10, ())
 
 
 def test_the_layers_that_do_not_fit_the_gpu_stay_on_the_cpu() -> None:
-    rungs = ladder(ON_GPU, sizes(), room(10_000, device=2000))
+    rungs = ladder(ON_GPU, sizes(), room(10_000, 2000))
     assert told(rungs)[:3] == [(8192, "f16", 6, True), (8192, "f16", 3, True), (8192, "f16", 0, True)]
     assert rungs[0].steps == (
         "6 of the model's 10 layers fit the GPU (2.2 GiB is free on it);"
@@ -130,6 +130,44 @@ def test_the_layers_that_do_not_fit_the_gpu_stay_on_the_cpu() -> None:
 
 def test_a_gpu_that_does_not_say_what_is_free_is_tried_with_everything_first() -> None:
     assert [rung.gpu_layers for rung in ladder(ON_GPU, sizes(), room(10_000))][:3] == [10, 5, 0]
+
+
+def test_llama_cpp_s_own_split_gives_each_gpu_layers_by_what_is_free_on_it() -> None:
+    assert spread(10, [3000, 1000]) == (8, 2)  # layer 8 of 10 begins behind three quarters
+    assert spread(31, [1, 1]) == (16, 15)
+    assert spread(3, [0, 5, 5]) == (0, 2, 1)
+    assert spread(5, []) == ()
+    assert spread(0, [10, 10]) == (0, 0)
+
+
+def test_two_gpus_are_not_one_large_gpu() -> None:
+    """Each has its own layers and its own buffers; what is over on one is of no use to the other."""
+    buffers = {kind: replace(need, device=Line(300 * MIB)) for kind, need in sizes().needs.items()}
+    both = replace(sizes(), needs=buffers)
+    one = ladder(replace(ON_GPU, context=512), both, room(10_000, 1500))[0]
+    two = ladder(replace(ON_GPU, context=512), both, room(10_000, 750, 750))[0]
+    assert (one.gpu_layers, two.gpu_layers) == (10, 6)
+    assert two.steps == (
+        "6 of the model's 10 layers fit the GPUs (1,006 MiB and 1,006 MiB are free on them);"
+        " the others are computed on the CPU, which is slower.",
+    )
+    needed = both.devices(two, (1006 * MIB, 1006 * MIB))
+    assert all(need + SPARE_DEVICE <= 1006 * MIB for need in needed)
+
+
+def test_the_output_goes_to_the_gpu_first_and_is_as_large_as_many_layers() -> None:
+    large = replace(sizes(), input=0, output=640 * MIB)  # 40 MiB for each of the other nine layers
+    rung = replace(ON_GPU, gpu_layers=1)
+    assert large.devices(rung, (1,)) == (640 * MIB,)
+    assert large.host_model(rung) == 360 * MIB
+    assert large.devices(replace(rung, gpu_layers=3, context=0), (1,)) == (720 * MIB,)
+
+
+def test_a_table_for_words_and_output_at_once_is_in_ram_and_on_the_gpu() -> None:
+    tied = replace(sizes(), input=640 * MIB, output=640 * MIB, tied=True)
+    rung = replace(ON_GPU, gpu_layers=10, context=0)
+    assert tied.devices(rung, (1,)) == (1000 * MIB,)
+    assert tied.host_model(rung) == 640 * MIB
 
 
 # ------------------------------------------------------------------------------------------------- too large
@@ -144,6 +182,17 @@ def test_a_model_larger_than_the_memory_is_loaded_with_a_warning() -> None:
     )
 
 
+def test_what_is_read_from_disk_is_not_copied_into_another_order() -> None:
+    """A copy could not be read again from anywhere."""
+    copied = replace(sizes(), repacked=600 * MIB)
+    first = ladder(ASKED, copied, room(10_000))[0]
+    assert (first.repacks, copied.twice(first), copied.host_model(first)) == (True, 600 * MIB, 1000 * MIB)
+    slow = ladder(ASKED, copied, room(900))[0]
+    assert (slow.repacks, copied.twice(slow)) == (False, 0)
+    assert copied.twice(replace(ASKED, gpu_layers=10)) == 0
+    assert copied.twice(replace(ASKED, gpu_layers=4)) == 400 * MIB
+
+
 def test_a_cache_that_fits_nowhere_is_refused_with_both_numbers() -> None:
     with pytest.raises(NoRoom, match="need 180 MiB of memory even for 512 tokens in each slot, and 138 MiB is free"):
         ladder(ASKED, sizes(), room(10))
@@ -155,13 +204,13 @@ def test_a_cache_that_fits_nowhere_is_refused_with_both_numbers() -> None:
     layers=st.integers(0, 20),
     window=st.booleans(),
     ram=st.integers(0, 40_000),
-    device=st.none() | st.integers(0, 20_000),
+    devices=st.lists(st.integers(0, 20_000), max_size=3),
 )
 def test_no_rung_needs_more_than_there_is_and_every_rung_that_gives_up_something_says_so(
-    context: int, kv_type: str, layers: int, window: bool, ram: int, device: int | None
+    context: int, kv_type: str, layers: int, window: bool, ram: int, devices: list[int]
 ) -> None:
     asked = Rung(context=context, kv_type=kv_type, gpu_layers=layers)
-    needed, free = sizes(window=window), room(ram, device=device)
+    needed, free = sizes(window=window), room(ram, *devices)
     try:
         rungs = ladder(asked, needed, free)
     except NoRoom:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.core.chat import Odds
-from appliance.engine.form import Said
 from appliance.engine.odds import LEAST, Ledger, odds
+from appliance.engine.shape import Said
 from appliance.engine.voice import Piece, Voice
 from tests.engine.fakes import END, vocabulary
 

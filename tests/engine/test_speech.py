@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -261,3 +263,18 @@ def test_thoughts_that_the_prompt_opens_are_closed_and_no_more(tail: str, writte
     switched = written or ("" if "</think>" in tail else "<think>\n\n</think>\n\n")
     assert replace(HERMES, switch=True).closing(tail) == switched
     assert HERMES.opened(tail) is ("<think>" in tail and "</think>" not in tail)
+
+
+def test_the_page_has_a_row_for_each_family_and_says_which_was_run_with_weights() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tools.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([\w.-]+)` \| (.+?) \| (.+) \| (.+?) \|$", page, flags=re.MULTILINE)
+    assert [(family, said.startswith("yes")) for family, _, _, said in rows] == [
+        (row.family, row.weights) for row in SPEECHES
+    ]
+    for (family, _, call, said), row in zip(rows, SPEECHES, strict=True):
+        assert said == "no" or (row.weights and said.startswith("yes: ")), family
+        if call in ("as `generic`", "see below"):
+            assert (row.open, row.between, row.close) == (HERMES.open, HERMES.between, HERMES.close)
+        else:
+            written = row.call("NAME", "ARGS").replace("|", "\\|")
+            assert call == f"`{written}`"

@@ -121,9 +121,11 @@ def test_a_reload_says_which_keys_need_a_restart_and_takes_over_the_others(box: 
     local = replace(box.config.local, standby="hot", unload_after=5.0, context=512)
     box.play()
     changed = replace(box.appliance.config, local=local, server=replace(box.config.server, port=1))
-    assert box.call(_reloaded(box, changed)) == ("server.port", "local.context")
+    assert box.call(_reloaded(box, changed)) == ("server.port",)
     assert (box.appliance.config.local.standby, box.appliance.engine.unload_after) == ("hot", 5.0)
+    assert box.appliance.wanted == (local, box.appliance.model)
     box.call(_reloaded(box, box.config))
+    assert box.appliance.wanted is None
 
 
 async def _reloaded(box: Stage, config: Config) -> tuple[str, ...]:

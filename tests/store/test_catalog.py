@@ -7,7 +7,8 @@ import re
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from appliance.store.catalog import Entry, ModelFile, Package, StoreError, find, parse_catalog, read_catalog
+from appliance.engine.speech import SPEECHES
+from appliance.store.catalog import BOXES, Entry, ModelFile, Package, StoreError, find, parse_catalog, read_catalog
 
 CATALOG = read_catalog()
 
@@ -80,3 +81,41 @@ def test_a_name_is_found_in_any_case_and_a_near_miss_is_helped() -> None:
     assert str(caught.value) == 'the catalog has no model "qwen3.5-4"; did you mean "qwen3.5-4b"?'
     with pytest.raises(StoreError, match='"appliance models list" shows those there are'):
         find("zzz")
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_every_box_has_one_first_choice(box: str) -> None:
+    first = [entry for entry in CATALOG if box in entry.boxes]
+    assert len(first) == 1
+    assert first[0].kind == "chat"
+
+
+@pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
+def test_only_free_models_are_recommended_and_every_figure_is_possible(entry: Entry) -> None:
+    if entry.boxes or entry.also:
+        assert entry.license in ("apache-2.0", "mit")
+    assert {*entry.boxes, *entry.also} <= set(BOXES)
+    assert not set(entry.boxes) & set(entry.also)
+    assert 0 < entry.active <= 1
+    assert entry.revision is None or re.fullmatch(r"[0-9a-f]{40}", entry.revision)
+    size = entry.bytes or entry.roughly
+    assert size is not None and entry.memory is not None and size < entry.memory
+    for box in (*entry.boxes, *entry.also):
+        kind, gigabytes = box.split("-")
+        assert entry.memory < int(gigabytes) * (0.8e9 if kind == "cpu" else 1 << 30)
+
+
+@pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
+def test_every_family_is_a_row_of_the_engines_table_and_says_if_it_ran(entry: Entry) -> None:
+    weights = {row.family: row.weights for row in SPEECHES}
+    if entry.kind == "embedding":
+        assert entry.family is None
+    else:
+        assert entry.family in weights
+    assert entry.run_with_weights is (entry.name == "starter")  # the only one that a box of ours has answered with
+
+
+def test_each_family_that_the_engine_knows_by_name_has_a_model() -> None:
+    without = {row.family for row in SPEECHES} - {entry.family for entry in CATALOG}
+    # Rows for models that people bring themselves; none of them is a first choice any more.
+    assert without == {"gemma", "llama-3", "mistral-id", "mistral-list", "smollm3"}

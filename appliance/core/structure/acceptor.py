@@ -9,9 +9,9 @@ Rules:
    first; each could be ended, whatever was read. So no state is a dead end.
 2. A key stands once in its object, however it is spelled.
 3. `ours()` is the same state where we go on, and we write more narrowly than we read, lest a weak model lose itself:
-   numbers plainly (see `numeral`); of keys only those that the schema names or asks for (`ObjectRule.plain`), without
-   an escape that need not be; white space only as in `{"a": 1, "b": 2}`, or a line for each member. Where somebody
-   else left no such way to go on, what may be read may be written.
+   numbers plainly (see `numeral`); of keys only those that the schema names or asks for (`ObjectRule.plain`); in keys,
+   and in strings whose letters are bounded, no escape that need not be; white space only as in `{"a": 1, "b": 2}`, or a
+   line for each member. Where somebody else left no such way to go on, what may be read may be written.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def step(way: Way, byte: int, nodes: Any, ours: bool, out: list[Way]) -> None:
     frame, rest = way
     match frame[0]:
         case 2:  # STRING
-            _string(frame, rest, byte, out)
+            _string(frame, rest, byte, ours, out)
         case 6:  # KEY
             _key(frame, rest, byte, ours, out)
         case 3:  # NUMBER
@@ -258,7 +258,7 @@ def _deep(rest: Way | None) -> int:
     return deep
 
 
-def _string(frame: Frame, rest: Way | None, byte: int, out: list[Way]) -> None:
+def _string(frame: Frame, rest: Way | None, byte: int, ours: bool, out: list[Way]) -> None:
     _, rule, within, at, count = frame
     texts, most = rule.texts, rule.most
     if byte == QUOTE and within is None:
@@ -267,7 +267,8 @@ def _string(frame: Frame, rest: Way | None, byte: int, out: list[Way]) -> None:
         return
     if most is not None and count >= most:
         return
-    within, code = letter(within, byte)
+    needed = ours and texts and within is None and byte == BACKSLASH
+    within, code = (NEED, UNDONE) if needed else letter(within, byte)
     if code == UNDONE:
         if texts and within and not any(texts.some(at, low, high) for low, high in possible(within)):
             return

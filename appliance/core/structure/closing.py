@@ -160,7 +160,7 @@ def _value(node: int, grammar: Grammar) -> bytes:
 
 def _text(rule: StringRule, at: int, count: int) -> bytes:
     said = rule.texts.shortest(at) if rule.texts else "a" * (rule.least - count)
-    return json.dumps(said)[1:].encode()
+    return json.dumps(said, ensure_ascii=False)[1:].encode()
 
 
 def _array(rule: ArrayRule, count: int, at: int, grammar: Grammar) -> bytes:

@@ -1,16 +1,19 @@
 """A healthy cloud that costs nearly nothing: bare sockets and bytes made beforehand, OpenAI's wire and Anthropic's.
 
 A stream goes out one event for each write, as fast as the loop can turn but for a pause after the first word. Nothing
-is read of a request but its path, its length and whether it wants a stream.
+is read of a request but its path, its length and whether it wants a stream. It is a process of its own, so that it
+shares no event loop with who is measured, and ends when whoever started it does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import re
-from multiprocessing.connection import Connection
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import uvloop
@@ -126,27 +129,31 @@ class _Speaker(asyncio.Protocol):
             self._loop.call_soon(self._say, events, at + 1)
 
 
-def run(pipe: Connection) -> None:
-    """Serve for ever; the base address goes through `pipe`."""
+async def serve() -> None:
+    """Serve until our input ends; the base address goes to our output."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    server = await loop.create_server(_Speaker, "127.0.0.1", 0)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    loop.add_reader(sys.stdin.fileno(), over.set)
+    await over.wait()
 
-    async def serve() -> None:
-        server = await asyncio.get_running_loop().create_server(_Speaker, "127.0.0.1", 0)
-        pipe.send(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        await server.serve_forever()
 
+@asynccontextmanager
+async def fast_cloud() -> AsyncIterator[str]:
+    """The cloud in a process of its own; gives its address."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "appliance.bench.fastcloud", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield (await process.stdout.readline()).decode().strip()
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to whoever started us
     uvloop.run(serve())
-
-
-class FastCloud:
-    """The cloud in a process of its own."""
-
-    def __enter__(self) -> str:
-        ours, theirs = multiprocessing.Pipe()
-        self._process = multiprocessing.Process(target=run, args=(theirs,), daemon=True)
-        self._process.start()
-        address: str = ours.recv()
-        return address
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.join()

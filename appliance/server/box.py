@@ -1,0 +1,112 @@
+"""Is the model on the box well, and is it the one that the configuration asks for?
+
+A model that never loads ends the service, with a sentence; systemd does not start it again. One that was asked for
+while the service runs does not: the one before it, which has answered, is loaded again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TextIO
+
+from appliance.appliance import Appliance
+from appliance.core.chat import BackendError
+from appliance.server.status import status
+
+log = logging.getLogger("appliance")
+
+EXCHANGE_PATIENCE = 30.0
+"""Seconds in which the old engine may finish what it writes; the new one goes on with the rest."""
+NO_GPU = (
+    "No layer of the model is on a GPU, and --require-gpu was given; "
+    "reinstall llama-cpp-python with GPU support (docs/install.md) or leave the flag out."
+)
+
+
+async def watch(appliance: Appliance, *, require_gpu: bool, news: Callable[[], None]) -> str | None:
+    """Say when a model is ready, and load another when the configuration asks for one. Ends with a sentence when there
+    can be none on this box, or with None when the service is being ended. `news` is called when things changed."""
+    good = None  # what has answered on this box
+    while True:
+        trouble = await _settled(appliance, require_gpu)
+        news()
+        if trouble is None:
+            if not appliance.wish.is_set():
+                good = appliance.config.local, appliance.model
+            trouble = await _first(_failed(appliance), _wished(appliance))
+        elif appliance.engine.state == "stopped":  # we are being ended while the model still loads: nothing is wrong
+            return None
+        if trouble is not None and good in (None, (appliance.config.local, appliance.model)):
+            return trouble
+        if trouble is not None:
+            assert good is not None
+            log.error("%s The one before it, %s, is loaded again.", trouble, good[1].name)
+            wanted = good
+        else:
+            appliance.wish.clear()
+            if appliance.wanted is None:  # somebody has thought better of it
+                continue
+            wanted, appliance.wanted = appliance.wanted, None
+            log.info("The local model is exchanged: %s goes, %s comes.", appliance.model_name, wanted[1].name)
+        await appliance.exchange(*wanted, patience=EXCHANGE_PATIENCE)
+        news()
+
+
+async def _settled(appliance: Appliance, require_gpu: bool) -> str | None:
+    """Waits until the engine is ready and has been introduced, or until another is asked for; a sentence if it never
+    will be of use."""
+    try:
+        if await _first(appliance.engine.wait_ready(), _wished(appliance)) is None:
+            return None
+    except BackendError as error:
+        return f"The local model cannot be used: {error}"
+    engine = (await status(appliance))["engine"]
+    _introduce(engine)
+    return NO_GPU if require_gpu and not (engine["gpu_offload"] and engine["gpu_layers"]) else None
+
+
+async def _failed(appliance: Appliance) -> str | None:
+    return f"The local model can no longer be used: {await appliance.engine.wait_failed()}"
+
+
+async def _wished(appliance: Appliance) -> None:
+    await appliance.wish.wait()
+
+
+async def _first(*waits: Coroutine[Any, Any, Any]) -> Any:
+    """What the first of these gives or raises; the others are given up."""
+    tasks = [asyncio.create_task(wait, name="box-wait") for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _introduce(engine: Mapping[str, Any]) -> None:
+    speed = f"{engine['tok_s']:.0f} tok/s (measured)" if engine["tok_s"] else "speed unknown"
+    on_gpu = f"GPU {engine['gpu_layers']}/{engine['layers']} layers"
+    place = on_gpu if engine["gpu_layers"] else f"CPU {engine['threads']} threads"
+    room = f"{engine['slots']} slots x {engine['context']} tokens"
+    say(f"local    {engine['model']}  {place}  {room}  ready in {engine['load_s']:.1f} s  {speed}")
+    offload = "yes" if engine["gpu_offload"] else "no"
+    say(f"         GPU offload: {offload}; built for {_built_for(engine['instruction_sets'])}")
+    for step in engine["steps_down"]:
+        say(f"         {step}")
+    if engine["model"] == "starter":
+        say("         The starter is a weak model, for first contact; `appliance models list` shows better ones.")
+
+
+def _built_for(system_info: str) -> str:
+    """llama.cpp's list ("CPU : SSE3 = 1 | AVX2 = 1 | ...") without what every such processor has."""
+    names = [part.split("=")[0].split(":")[-1].strip() for part in system_info.split("|") if "= 1" in part]
+    return ", ".join(names) or "an unknown processor"
+
+
+def say(line: str, *, file: TextIO | None = None) -> None:
+    """One line for whoever started us."""
+    print(line, file=file or sys.stdout, flush=True)

@@ -1,0 +1,269 @@
+"""Put an unpacked, verified bundle onto this box, whole, or leave the box as it was.
+
+``PREFIX/versions/VERSION-xxxx`` is a virtual environment, ``PREFIX/current`` points to one of them, and
+``PREFIX/bin/appliance`` goes through it: so an upgrade is one rename of one link, after the new environment has proved
+itself, and a service that is running keeps its files. The one before stays until the next upgrade. State, keys and
+configuration lie elsewhere and are not touched.
+
+Runs from inside our own wheel on a box that has only Python (`manifest.py` says so too): nothing but Python's own here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from appliance.store.catalog import StoreError
+from appliance.store.disk import CHUNK, PART, Say, check_room, put
+from appliance.store.manifest import LIBRARIES, MANIFEST, MODELS, WHEELS, Box, Manifest, cpu_flags, objection, parse
+
+_SLACK = 1.4
+"""Bytecode beside each source, and blocks that are not full."""
+
+_WHERE = """
+import os
+from appliance.cli.reach import chosen
+from appliance.config import load_config
+print(load_config(chosen(None), os.environ).paths.models)
+"""
+
+
+def own_prefix() -> Path | None:
+    """The prefix that this Python was installed into by a bundle, if it was: PREFIX/bin/appliance outlives upgrades."""
+    versions = Path(os.path.realpath(sys.prefix)).parent
+    return versions.parent if versions.name == "versions" and (versions.parent / "current").is_symlink() else None
+
+
+def default_prefix() -> Path:
+    """Where this appliance is; else where one would be."""
+    if prefix := own_prefix():
+        return prefix
+    return Path("/opt/appliance") if os.geteuid() == 0 else Path.home() / ".local/opt/appliance"
+
+
+def this_box() -> Box:
+    try:
+        cpu = cpu_flags(Path("/proc/cpuinfo").read_text())
+    except OSError:
+        cpu = frozenset()
+    name, version = platform.libc_ver()
+    major, minor = sys.version_info[:2]
+    return Box(
+        machine=platform.machine(), cpu=cpu, glibc=version if name == "glibc" else None, python=f"{major}.{minor}"
+    )
+
+
+def install(folder: Path, prefix: Path, *, say: Say) -> Manifest:
+    """Install what lies unpacked and verified in `folder`. Raises `StoreError`; then everything is as before."""
+    manifest = parse((folder / MANIFEST).read_bytes())
+    if why := objection(manifest, this_box()):
+        raise StoreError(why)
+    try:
+        versions = prefix / "versions"
+        versions.mkdir(parents=True, exist_ok=True)
+        with alone(prefix / ".lock", "another installation into this folder is running"):
+            _sweep(prefix)
+            check_room("appliance", int(manifest.unpacked * _SLACK), versions)
+            new = Path(tempfile.mkdtemp(prefix=f"{manifest.version}-", dir=versions))
+            new.chmod(0o755)
+            try:
+                _fill(new, folder, manifest, say)
+                _prove(new)
+                _place_models(new, folder, manifest, say)
+                _switch(prefix, new)
+            except BaseException:
+                shutil.rmtree(new, ignore_errors=True)
+                raise
+    except OSError as error:
+        raise StoreError(why_not_written(error)) from None
+    return manifest
+
+
+def why_not_written(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full, so nothing was installed; free some space and try again."
+    where = f" {error.filename}" if error.filename else ""
+    return (
+        f"nothing was installed: {error.strerror or 'the disk failed'}{where}; correct that or give another --prefix."
+    )
+
+
+def _fill(new: Path, folder: Path, manifest: Manifest, say: Say) -> None:
+    """A virtual environment with the wheels. pip runs from its own wheel: the box needs neither pip nor ensurepip."""
+    wheels = folder / WHEELS
+    say(f"Installing appliance {manifest.version} with Python {platform.python_version()} ...")
+    venv.EnvBuilder(symlinks=True).create(new)
+    pip = next(wheels.glob("pip-*.whl"), None)
+    if pip is None:
+        raise StoreError("there is no pip in this bundle, so nothing was installed; make the bundle again.")
+    command = [str(new / "bin/python"), f"{pip}/pip", "install", "--isolated", "--no-index", f"--find-links={wheels}"]
+    command += ["--no-cache-dir", "--disable-pip-version-check", "--no-input", "--quiet", "--root-user-action=ignore"]
+    run = _run([*command, f"fallback-appliance=={manifest.version}"])
+    if run.returncode != 0:
+        errors = [line.removeprefix("ERROR:").strip() for line in run.stderr.splitlines() if line.startswith("ERROR:")]
+        if any("No space left" in line for line in errors):
+            raise OSError(errno.ENOSPC, "")
+        raise StoreError(
+            f"pip could not install the wheels, so nothing was installed: {(errors or ['no reason given'])[-1]}."
+        )
+    for piece in manifest.within(LIBRARIES):
+        name = piece.path.partition("/")[2]
+        if not _loadable(name):  # llama.cpp looks beside itself first
+            for place in new.glob("lib/python*/site-packages/llama_cpp/lib"):
+                say(f"This system has no {name}; taking the one of the bundle.")
+                shutil.copyfile(folder / piece.path, place / name)
+
+
+def _loadable(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """A child that sees nothing of the Python that runs this."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_"))}
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", env=clean, check=False)
+
+
+def _prove(new: Path) -> None:
+    """The program starts and the engine can be loaded by this processor."""
+    run = _run([str(new / "bin/python"), "-I", "-c", "import llama_cpp; llama_cpp.llama_backend_init()"])
+    if run.returncode == -signal.SIGILL:
+        raise StoreError(
+            "the engine of this bundle is built for another processor; make one with --baseline native here."
+        )
+    if run.returncode == 0:
+        run = _run([str(new / "bin/appliance"), "--version"])
+    if run.returncode != 0:
+        last = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
+        raise StoreError(f"what was installed does not start, so it was taken away again: {last.rstrip('.')}.")
+
+
+def _place_models(new: Path, folder: Path, manifest: Manifest, say: Say) -> None:
+    """Each model into the store of whoever installs: linked where that is possible, copied otherwise."""
+    pieces = manifest.within(MODELS)
+    if not pieces:
+        return
+    run = _run([str(new / "bin/python"), "-I", "-c", _WHERE])
+    if run.returncode != 0:
+        last = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise StoreError(f"where the models should lie could not be found out: {last.rstrip('.')}.")
+    store = Path(run.stdout.strip())
+    for piece in pieces:
+        target = store / piece.path.partition("/")[2]
+        if target.is_file() and target.stat().st_size == piece.bytes and _sha256(target) == piece.sha256:
+            continue
+        say(f"Putting {target.name} into {target.parent} ...")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(target.name + PART)
+        try:
+            unfinished.unlink(missing_ok=True)
+            _link_or_copy(folder / piece.path, unfinished, piece.bytes)
+            put(unfinished, target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _link_or_copy(source: Path, target: Path, size: int) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        check_room(source.name, size, target.parent)
+        with source.open("rb") as old, target.open("wb") as new:
+            shutil.copyfileobj(old, new, CHUNK)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _switch(prefix: Path, new: Path) -> None:
+    """From here on `PREFIX/bin/appliance` is the new one. Either the rename happened or it did not."""
+    before = _current(prefix)
+    (prefix / "bin").mkdir(exist_ok=True)
+    _point(prefix / "bin/appliance", Path("../current/bin/appliance"))
+    os.sync()
+    _point(prefix / "current", new.relative_to(prefix))
+    for other in (prefix / "versions").iterdir():
+        if other not in (new, before):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _point(link: Path, to: Path) -> None:
+    fresh = link.with_name(f".{link.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(to)
+    fresh.replace(link)
+
+
+def _current(prefix: Path) -> Path | None:
+    link = prefix / "current"
+    return prefix / link.readlink() if link.is_symlink() else None
+
+
+def _sweep(prefix: Path) -> None:
+    """What a killed installation left behind: it never became current, and nothing runs from it."""
+    current = _current(prefix)
+    for folder in (prefix / "versions").iterdir():
+        if folder != current and not (folder / "bin/appliance").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def alone(path: Path, otherwise: str) -> Iterator[None]:
+    """Nobody else does this meanwhile. The kernel lets the lock go when its holder dies. Raises `StoreError`."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"{otherwise}; wait for it to end.") from None
+        yield
+
+
+def next_command(manifest: Manifest, prefix: Path) -> str:
+    """What to type now."""
+    program = prefix / "bin/appliance"
+    chosen = next(iter(manifest.models), None)
+    if chosen is None or chosen == "starter":
+        return f"{program} serve"
+    return f"{program} models use {chosen} && {program} serve"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="install.sh", allow_abbrev=False)
+    parser.add_argument("folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--prefix", type=Path, default=None, help="the folder to install into")
+    args = parser.parse_args(argv)
+    prefix = Path(os.path.abspath(args.prefix or default_prefix()))
+    upgrade = _current(prefix) is not None
+    try:
+        manifest = install(args.folder, prefix, say=lambda line: print(line, flush=True))
+    except StoreError as error:
+        print(f"install: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("install: interrupted; nothing was installed.", file=sys.stderr)
+        return 130
+    print(f"Installed in {prefix}.")
+    if upgrade:
+        print("A service that runs goes on with the version before, until it is restarted.")
+    print(f"Next:\n\n    {next_command(manifest, prefix)}\n")
+    return 0

@@ -1,0 +1,166 @@
+"""Is this bundle whole, and if so, take it out.
+
+Nothing is taken on the tar's word: files only, names only from the manifest, every size and hash checked, and nothing
+is left of a bundle that does not hold.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from appliance.store.catalog import StoreError
+from appliance.store.disk import CHUNK
+from appliance.store.manifest import MANIFEST, MOST_BYTES, SEAL, WHEELS, Manifest, parse, seal
+from appliance.store.store import Progress
+
+TOP = "appliance-bundle"
+"""What the one folder of a bundle begins with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A bundle whose every byte was the right one."""
+
+    id: str
+    manifest: Manifest
+
+
+class Meter:
+    """Tells how much of all is done, a megabyte at a time."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._progress = total, progress
+        self._done = self._told = 0
+
+    def add(self, count: int) -> None:
+        self._done += count
+        if self._progress and (self._done - self._told >= CHUNK or self._done == self._total):
+            self._told = self._done
+            self._progress(self._done, self._total)
+
+
+class Hashed(io.RawIOBase):
+    """A file that is hashed and counted while somebody reads it."""
+
+    def __init__(self, file: IO[bytes], meter: Meter) -> None:
+        self._file, self._meter, self.digest = file, meter, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size)
+        self.digest.update(content)
+        self._meter.add(len(content))
+        return content
+
+
+def check(file: Path, progress: Progress | None = None) -> Opened:
+    """Every byte of the bundle is the one that was packed. Raises `StoreError`."""
+    return _read(file, None, progress)
+
+
+@contextmanager
+def unpacked(file: Path, beside: Path, progress: Progress | None = None) -> Iterator[tuple[Opened, Path]]:
+    """The bundle, verified, in a folder under `beside` that goes away afterwards. Raises `StoreError`."""
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        if file.is_file() and shutil.disk_usage(beside).free < file.stat().st_size:
+            raise OSError(errno.ENOSPC, "")
+        with tempfile.TemporaryDirectory(dir=beside, prefix=".unpacking-") as scratch:
+            yield _read(file, Path(scratch), progress), Path(scratch)
+    except OSError as error:
+        raise StoreError(why_not_written(error, beside)) from None
+
+
+def _read(file: Path, into: Path | None, progress: Progress | None) -> Opened:
+    damaged = StoreError(f"{file} is damaged or not whole; copy it again and compare its id.")
+    try:
+        with file.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:") as archive:
+            return _walk(archive, into, progress, damaged)
+    except FileNotFoundError:
+        raise StoreError(f"{file} does not exist.") from None
+    except IsADirectoryError:
+        raise StoreError(f"{file} is a folder; give the bundle's tar file.") from None
+    except (tarfile.TarError, EOFError, UnicodeError, ValueError):
+        raise damaged from None
+
+
+def _walk(archive: tarfile.TarFile, into: Path | None, progress: Progress | None, damaged: StoreError) -> Opened:
+    top, sealed = _small(archive, SEAL, damaged)
+    second_top, content = _small(archive, MANIFEST, damaged)
+    identity = hashlib.sha256(content).hexdigest()
+    if top != second_top or sealed != seal(identity):
+        raise damaged
+    manifest = parse(content)
+    waiting = {f"{top}/{piece.path}": piece for piece in manifest.files}
+    if into:
+        for name, small in ((SEAL, sealed), (MANIFEST, content)):
+            (into / name).write_bytes(small)
+    meter = Meter(manifest.bytes, progress)
+    while (member := archive.next()) is not None:
+        piece = waiting.pop(member.name, None)
+        if piece is None or not _plain(member) or member.size != piece.bytes:
+            raise damaged
+        taken = archive.extractfile(member)
+        assert taken is not None  # it is a plain file
+        with taken, _written(into, piece.path) as out:
+            read = Hashed(taken, meter)
+            while chunk := read.read(CHUNK):
+                if out:
+                    out.write(chunk)
+        if read.digest.hexdigest() != piece.sha256:
+            raise damaged
+    if waiting:
+        raise damaged
+    return Opened(id=identity, manifest=manifest)
+
+
+def _small(archive: tarfile.TarFile, name: str, damaged: StoreError) -> tuple[str, bytes]:
+    """The next member, which must have this name: its folder, and what it holds."""
+    member = archive.next()
+    if member is None or not _plain(member) or member.size > MOST_BYTES:
+        raise damaged
+    top, _, found = member.name.partition("/")
+    taken = archive.extractfile(member)
+    if found != name or not top.startswith(TOP) or taken is None:
+        raise damaged
+    return top, taken.read()
+
+
+def _plain(member: tarfile.TarInfo) -> bool:
+    return member.isreg() and not member.issparse()
+
+
+@contextmanager
+def _written(into: Path | None, path: str) -> Iterator[IO[bytes] | None]:
+    if into is None:
+        yield None
+        return
+    (into / path).parent.mkdir(parents=True, exist_ok=True)
+    with (into / path).open("xb") as out:
+        yield out
+
+
+def hand_over(folder: Path, arguments: Sequence[str], *, python: str = sys.executable) -> int:
+    """Let the bundle install itself: the installer of the version that comes, not of the one that is here."""
+    wheel = next((folder / WHEELS).glob("fallback_appliance-*.whl"))
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from appliance.store.install import main; sys.exit(main())"
+    return subprocess.run([python, "-I", "-c", code, str(wheel), str(folder), *arguments], check=False).returncode
+
+
+def why_not_written(error: OSError, target: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk of {target} is full; free some space and try again."
+    return (
+        f"{error.filename or target} cannot be used: {error.strerror or 'the disk failed'}; correct that and try again."
+    )

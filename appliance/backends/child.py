@@ -187,9 +187,11 @@ class Child:
 async def spawn(python: str) -> Child:
     """A new engine process, which waits for its load frame. Raises `OSError` when the system has no room for one."""
     ours, theirs = socket.socketpair()
-    process: Process | None = None
-    try:
-        with theirs:
+    ours.setblocking(False)
+    with theirs:
+        # Our end first: a process that has been started is somebody's at once, and none is lost to a cancellation.
+        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
             process = await asyncio.create_subprocess_exec(
                 python,
                 "-m",
@@ -202,13 +204,9 @@ async def spawn(python: str) -> Child:
                 start_new_session=True,  # a signal to our whole group must not end the answers that are drained
                 env=environment(),
             )
-        ours.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=ours)
-    except BaseException:
-        ours.close()
-        if process is not None and process.returncode is None:
-            process.kill()
-        raise
+        except BaseException:
+            writer.transport.abort()
+            raise
     return Child(process, reader, writer)
 
 

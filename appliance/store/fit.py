@@ -2,8 +2,9 @@
 
 What is here is weighed exactly, by a dry load; of what is not here only the catalog's bytes are known, and everything
 that follows from those is marked as "about". Whether a model fits is the engine's own ladder (`Weight.chosen`): what it
-would do at the next start. A recommendation has to fit whole, may be used for anything, and writes at least as fast as
-one reads; of those it is the one that the catalog calls the first choice for the largest box.
+would do at the next start. A recommendation has to fit whole, may be used for anything, writes at least as fast as one
+reads, and has read a long conversation before somebody gives up; of those it is the one that the catalog calls the
+first choice for the largest box.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from appliance.store.speed import Burden, Speed
 
 READS_ALONG = 8.0
 """Tokens per second below which somebody who reads along has to wait."""
+
+PATIENCE = 120.0
+"""Seconds that somebody waits for the first word behind `PROMPT` tokens: in an outage nobody computed them before."""
 
 SPARE = 256 << 20
 PROMPT = 4000
@@ -135,13 +139,17 @@ def rank_of(boxes: Sequence[str], order: Sequence[str], *, gpu: bool) -> int:
     return max((kind.index(box) for box in boxes if box in kind), default=-1)
 
 
+def _bearable(speed: Speed) -> bool:
+    return speed.tokens_per_second >= READS_ALONG and speed.first_token.get(PROMPT, 0.0) <= PATIENCE
+
+
 def recommend(rows: Iterable[Verdict]) -> Verdict | None:
     """The one to take on this box; None if nothing fits whole."""
     fitting = [row for row in rows if row.fits == "yes" and row.free]
     # One that is partly on the CPU answers at the CPU's speed.
     fitting = [row for row in fitting if row.gpu in (0.0, 1.0)] or fitting
     ranked = [row for row in fitting if row.rank >= 0]
-    quick = [row for row in ranked if row.speed is None or row.speed.tokens_per_second >= READS_ALONG]
+    quick = [row for row in ranked if row.speed is None or _bearable(row.speed)]
     if quick:
         return max(quick, key=lambda row: (row.rank, row.memory))
     return max(ranked or fitting, key=lambda row: row.speed.tokens_per_second if row.speed else 0.0, default=None)

@@ -10,6 +10,7 @@ import pytest
 from appliance.core.machine import Device, Machine, Placement, Read, Weight
 from appliance.store.catalog import BOXES
 from appliance.store.fit import (
+    PROMPT,
     Verdict,
     burden_of,
     guess_burden,
@@ -127,6 +128,11 @@ def test_the_first_choice_for_the_largest_box_that_this_one_can_be_is_recommende
 def test_what_is_slower_than_one_reads_is_recommended_only_if_nothing_is_quicker() -> None:
     rows = [row("s", rank=0, speed=speed(9)), row("m", rank=1, speed=speed(7))]
     assert [recommend(rows), recommend(rows[1:]), recommend([])] == [rows[0], rows[1], None]
+
+
+def test_what_reads_a_long_conversation_for_minutes_is_recommended_only_if_nothing_is_quicker() -> None:
+    rows = [row("s", rank=0, speed=speed(9)), row("m", rank=1, speed=replace(speed(30), first_token={PROMPT: 121.0}))]
+    assert [recommend(rows), recommend(rows[1:])] == rows
 
 
 def test_what_is_partly_on_the_cpu_is_recommended_only_if_nothing_else_fits() -> None:

@@ -131,13 +131,9 @@ class Appliance:
         Returns:
             The keys that need a restart to come true, like "server.port".
         """
-        local = replace(self.config.local, **{key: getattr(config.local, key) for key in AT_ONCE})
+        local = _at_once(self.config.local, config.local)
         self._local.adopt(local.standby)
         self.engine.unload_after = local.unload_after
-        asked, has = (config.local, model or self.model), (local, self.model)
-        self.wanted = asked if asked != has else None
-        if self.wanted is not None:
-            self.wish.set()
         self._adopt(config)
         self.config = replace(
             self.config,
@@ -146,6 +142,10 @@ class Appliance:
             timeouts=config.timeouts,
             breaker=config.breaker,
         )
+        asked = config.local, model or self.model
+        self.wanted = None if self.has(*asked) else asked
+        if self.wanted is not None:
+            self.wish.set()
         waiting = tuple(
             f"{section}.{field.name}"
             for section in ("server", "paths")
@@ -154,17 +154,21 @@ class Appliance:
         )
         return waiting
 
+    def has(self, local: LocalConfig, model: Resolved) -> bool:
+        """Is the engine in place one of these?"""
+        return (_at_once(local, self.config.local), model) == (self.config.local, self.model)
+
     async def exchange(self, local: LocalConfig, model: Resolved, *, patience: float) -> None:
         """Put another engine in the place of this one: box memory holds one of them. Clouds go on answering; what the
         box is asked meanwhile waits for the new engine, and so does, after `patience` seconds, what the old one was
         still writing: it goes on there."""
-        before = self.engine
+        local, before = _at_once(local, self.config.local), self.engine
         self.engine = self._engine(local, model)
         self._local.exchange(self.engine, model.name)
         self.config, self.model = replace(self.config, local=local), model
         self._leaving.append(before)
         await before.idle(patience)
-        await before.stop(because=crashed(EXCHANGED))
+        await before.stop(because=crashed(EXCHANGED, innocent=True))
         self._leaving.remove(before)
         if not self._over:
             await self.engine.start()
@@ -371,6 +375,11 @@ class Appliance:
         for name in names:
             self.breakers[name].reset()
         return names
+
+
+def _at_once(local: LocalConfig, now: LocalConfig) -> LocalConfig:
+    """`local`, with what needs no other engine as it is `now`."""
+    return replace(local, **{key: getattr(now, key) for key in AT_ONCE})
 
 
 def _cloud(upstream: UpstreamConfig, timeouts: TimeoutConfig) -> CloudBackend:

@@ -131,23 +131,23 @@ def _home(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("HOME") or os.path.expanduser("~"))
 
 
-def places(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where the file is looked for when nobody names one, in this order."""
+def places(environ: Mapping[str, str], here: Path = Path()) -> tuple[Path, ...]:
+    """Where the file is looked for when nobody names one, in this order. `here` is the folder the program runs in."""
     mine = environ.get("APPLIANCE_HOME") or environ.get("XDG_CONFIG_HOME", "")
     own = (
         Path(mine)
         if environ.get("APPLIANCE_HOME")
         else (Path(mine) if mine else _home(environ) / ".config") / "appliance"
     )
-    return (Path(FILE_NAME), own / FILE_NAME, Path("/etc/appliance") / FILE_NAME)
+    return (here / FILE_NAME, own / FILE_NAME, Path("/etc/appliance") / FILE_NAME)
 
 
-def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """The configuration this process runs with. Raises `ConfigError`."""
+def load_config(path: Path | None, environ: Mapping[str, str], here: Path = Path()) -> Config:
+    """The configuration of a process that runs in the folder `here`. Raises `ConfigError`."""
     if path is None and environ.get("APPLIANCE_CONFIG"):
         path = Path(environ["APPLIANCE_CONFIG"])
     if path is None:
-        path = next((place for place in places(environ) if place.is_file()), None)
+        path = next((place for place in places(environ, here) if place.is_file()), None)
     return _from_environment(environ) if path is None else _from_file(path, environ)
 
 

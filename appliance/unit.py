@@ -85,9 +85,14 @@ def _below(path: str, folders: tuple[PurePosixPath, ...]) -> bool:
     return any(PurePosixPath(path).is_relative_to(folder) for folder in folders)
 
 
+def argument(word: str) -> str:
+    """One word of a command line, in which systemd also looks for variables."""
+    return quoted(word.replace("$", "$$"))
+
+
 def quoted(word: str) -> str:
-    """One word of a command line, as systemd reads it."""
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    """One word of a setting, as systemd reads it."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return escaped if re.fullmatch(r"[A-Za-z0-9_./:=@%$,+-]+", escaped) else f'"{escaped}"'
 
 
@@ -111,7 +116,7 @@ StartLimitBurst=10
 # It says when it can answer, who is answering, when it reloads and stops, and that its event loop still turns.
 Type=notify
 NotifyAccess=main
-ExecStart={" ".join(map(quoted, command))}
+ExecStart={" ".join(map(argument, command))}
 ExecReload=/bin/kill -HUP $MAINPID
 WatchdogSec={WATCHDOG_SECONDS}
 # While a large model loads it asks for more time itself.

@@ -11,7 +11,6 @@ import math
 import random
 import signal
 import socket
-import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import httpx
 import psutil
+
+from appliance.bench.figures import lower_bound, median  # noqa: F401 - for those that measure
 
 # Words that are one token each, so that a number of words is about a number of tokens.
 WORDS = (
@@ -161,17 +162,6 @@ def quantile(values: Sequence[float], share: float) -> float:
     """The smallest value that so many of them do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
-
-
-def median(values: Sequence[float]) -> float:
-    return statistics.median(values) if values else math.nan
-
-
-def lower_bound(ratios: Sequence[float]) -> float:
-    """The lower end of a 95 % bootstrap interval of the median."""
-    chance = random.Random(1)
-    medians = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(2000))
-    return medians[50]
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:

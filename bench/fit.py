@@ -24,6 +24,7 @@ from common import prose
 
 from appliance.backends import box
 from appliance.backends.process import Engine, EngineSpec
+from appliance.bench.surroundings import forget
 from appliance.cli.probing import measured
 from appliance.config import default_paths
 from appliance.core.machine import Weight
@@ -48,12 +49,6 @@ def the_file(given: str, folder: Path) -> Path:
             write_random(shape, path)
         return path
     return Path(given) if given.endswith(".gguf") else path_of(find(given), default_paths(dict(os.environ)).models)
-
-
-def let_go(path: Path) -> None:
-    """Out of the page cache, so that it is read as after a start of the box."""
-    with path.open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def pss(pid: int) -> int:
@@ -89,7 +84,7 @@ async def run(path: Path, given: argparse.Namespace) -> tuple[Weight, int, list[
     weight = box.weigh(path, context=given.context, slots=given.slots)
     spec = EngineSpec(path=str(path), context=given.context, slots=given.slots)
     ratios = []
-    let_go(path)
+    forget(path)
     engine = Engine(spec)
     await engine.start()
     try:

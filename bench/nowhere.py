@@ -1,6 +1,8 @@
 """Run a command in a network that leads nowhere, and say every packet that it sends out.
 
-    python bench/nowhere.py COMMAND ...             root only; exit code: the command's, or 3 if something went out
+    python bench/nowhere.py COMMAND ...             root only
+
+Exit code: the command's; 3 if something went out, 4 if there can be no such network here.
 
 A network namespace with a loopback and one cable whose far end nobody holds. There is a default route through it for
 IPv4 and IPv6, and a name server behind it: so an attempt to leave does not fail early, it goes out and is seen.
@@ -37,7 +39,7 @@ ip -6 route add default via 2001:db8::1
 """
 OURS = ("198.51.100.99", "2001:db8:99::1")
 NAME = "is-anybody-watching.example"
-LEFT = 3
+LEFT, NO_NETWORK = 3, 4
 
 
 def enter() -> None:
@@ -99,8 +101,12 @@ class Capture:
 
 
 def main(command: list[str]) -> int:
-    enter()
-    capture = Capture()
+    try:
+        enter()
+        capture = Capture()
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"nowhere: no network of its own can be had here: {error}", file=sys.stderr)
+        return NO_NETWORK
     code = subprocess.run(command, check=False).returncode
     sent = list(capture.seen)
     if not capture.watches():

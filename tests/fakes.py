@@ -73,7 +73,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {"openai": BODY, "anthropic": ANTHROPI
 KEY = "sk-of-the-box-0123456789"
 QUICK = TimeoutConfig(connect=2.0, first_content=0.4, stall=0.4, total=0.8)
 """Short enough to wait for, for faults that only waiting tells."""
-PATIENT = TimeoutConfig(connect=2.0, first_content=PATIENCE, stall=PATIENCE, total=PATIENCE)
+PATIENT = TimeoutConfig(connect=PATIENCE, first_content=PATIENCE, stall=PATIENCE, total=PATIENCE)
 
 COUNTED = 77
 """Tokens of every conversation, as the scripted box counts them."""

@@ -153,21 +153,28 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
     return dict(found[0]) if found else {}
 
 
+def all_below(parser: argparse.ArgumentParser, above: str = "") -> dict[str, argparse.ArgumentParser]:
+    """Every command and every verb of one, by what one types."""
+    found = {}
+    for name, each in subcommands(parser).items():
+        found |= {above + name: each, **all_below(each, f"{above}{name} ")}
+    return found
+
+
 COMMANDS = subcommands(parser())
-MODELS = subcommands(COMMANDS["models"])
+TYPED = all_below(parser())
 
 
 def test_every_command_is_in_the_readme_and_nothing_else_is() -> None:
     table = "\n".join(line for line in chapter(README, "Commands").splitlines() if line.startswith("|"))
     assert set(re.findall(r"`appliance (\w+)", table)) == set(COMMANDS)
-    assert set(re.findall(r"`models (\w+)", table)) == set(MODELS)
+    named = {typed for typed in re.findall(r"`(\w+ \w+)", table) if not typed.startswith("appliance ")}
+    assert named == {typed for typed in TYPED if " " in typed}
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *(f"models {verb}" for verb in MODELS)])
-def test_every_command_has_help_with_an_example(name: str) -> None:
-    words = name.split()
-    help_text = (COMMANDS[words[0]] if len(words) == 1 else MODELS[words[1]]).format_help()
-    assert f"appliance {name}" in help_text.partition("example:")[2]
+@pytest.mark.parametrize("typed", TYPED)
+def test_every_command_has_help_with_an_example(typed: str) -> None:
+    assert f"appliance {typed}" in TYPED[typed].format_help().partition("example:")[2]
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:
@@ -207,11 +214,36 @@ def test_the_changelog_knows_this_version() -> None:
     assert f"## [{__version__}]" in PAGES["CHANGELOG.md"]
 
 
-def test_shell_lines_use_only_commands_there_are() -> None:
-    lines = [
-        line for page in PAGES.values() for line in page.splitlines() if re.match(r"    (\.venv/bin/)?appliance ", line)
-    ]
-    assert lines
-    for line in lines:
-        asked = parser().parse_args(shlex.split(line, comments=True)[1:])
-        assert asked.command in COMMANDS
+def shell(page: str) -> list[str]:
+    """What a page tells one to type: lines that stand apart, and those in fences."""
+    fenced = "".join(re.findall(r"^```sh\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE))
+    return [*re.findall(r"^    (?:\$ )?(.*)", page, flags=re.MULTILINE), *fenced.splitlines()]
+
+
+def arguments(line: str) -> list[str] | None:
+    """What the appliance is given in this line; None if it is another program's."""
+    found = re.match(r"(?:sudo )?(?:env )?(?:\w+=\S+ )*(?:[\w./-]*/)?(?:python -m )?appliance (.*?)&?$", line)
+    return shlex.split(found[1], comments=True) if found else None
+
+
+TOLD = [(page, line) for page, text in PAGES.items() for line in shell(text) if arguments(line) is not None]
+
+
+def test_commands_are_found_however_they_are_written() -> None:
+    assert arguments("appliance models use a  # comment") == ["models", "use", "a"]
+    assert arguments("sudo env APPLIANCE_HOME=/x /opt/appliance/bin/python -m appliance report") == ["report"]
+    assert arguments("llama-bench -m appliance ") is None
+    assert {page for page, _ in TOLD} >= {"README.md", "docs/models.md", "docs/service.md", "docs/benchmarking.md"}
+
+
+@pytest.mark.parametrize(("page", "line"), TOLD)
+def test_shell_lines_use_only_commands_there_are(page: str, line: str) -> None:
+    asked = parser().parse_args(arguments(line))
+    assert asked.command in COMMANDS
+
+
+def test_what_is_installed_anew_by_hand_is_what_the_project_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    [engine] = [one for one in project["dependencies"] if one.startswith("llama-cpp-python")]
+    installs = [line for page in PAGES.values() for line in shell(page) if "--force-reinstall" in line]
+    assert installs and all(f'"{engine}"' in line for line in installs)

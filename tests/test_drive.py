@@ -16,6 +16,8 @@ from appliance.core.route import Leg
 from appliance.core.scopes import Breakers
 from appliance.drive import Overdue, Patience, drive
 
+pytestmark = pytest.mark.long
+
 CLAUDE = Leg(name="claude", model="sonnet", continues=False)
 BOX = Leg(name="local", model="starter", continues=True, offers=frozenset())
 A, B = TextDelta(text="a"), TextDelta(text="b")

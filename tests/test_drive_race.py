@@ -15,6 +15,8 @@ from appliance.core.scopes import Breakers
 from appliance.drive import drive
 from tests.test_drive import BOX, CLAUDE, ENDED, A, B, Script, ask, at_once, faults, read
 
+pytestmark = pytest.mark.long
+
 SECOND = Leg(name="second", model="opus", continues=False)
 LEGS = {"claude": replace(CLAUDE, hedge=True), "second": SECOND, "local": BOX}
 LATE = 4.0

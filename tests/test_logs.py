@@ -274,6 +274,7 @@ STRAYS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stray", STRAYS, ids=lambda one: one.__name__)
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_what_goes_astray_is_one_line_without_words(stray, loop: str, out: io.StringIO, capfd) -> None:

@@ -15,6 +15,8 @@ from appliance.core.suspicion import ENOUGH
 from appliance.drive import drive
 from tests.test_drive import BOX, CLAUDE, ENDED, A, B, Script, ask, at_once, read
 
+pytestmark = pytest.mark.long
+
 
 class Book:
     """A standby that writes down what it is told, with the time."""

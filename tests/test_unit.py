@@ -15,7 +15,7 @@ from appliance import unit
 from appliance.backends.child import LAST_WORDS_SECONDS, LEAVE_SECONDS, STOP_SECONDS
 from appliance.cli.outcome import USAGE, WRONG_SETUP
 from appliance.server.run import DRAIN
-from appliance.unit import Wanted, is_name, is_ours, quoted, text, unseen
+from appliance.unit import Wanted, argument, is_name, is_ours, text, unseen
 
 SYSTEM = Wanted(
     program=("/opt/box/bin/python", "-P", "-m", "appliance"), version="1.2.3", home=unit.system_home("appliance")
@@ -52,7 +52,7 @@ def test_it_is_started_as_the_command_line_would_with_its_file() -> None:
     ],
 )
 def test_a_word_means_to_systemd_what_it_means_to_us(word: str, shown: str) -> None:
-    assert quoted(word) == shown
+    assert argument(word) == shown
 
 
 def test_the_exit_codes_that_mean_do_not_restart_me_are_ours() -> None:
@@ -89,6 +89,8 @@ def test_the_one_of_a_user_asks_for_nothing_that_needs_privileges() -> None:
     assert said["EnvironmentFile"] == ["-%E/appliance/environment"]
     assert "APPLIANCE_HOME" not in text(USER)
     assert "APPLIANCE_HOME=/my/box" in lines(replace(USER, home="/my/box"))["Environment"]
+    # Outside a command line, systemd knows no variables, and "$$" would be two of them.
+    assert "APPLIANCE_HOME=/my/$5%%" in lines(replace(USER, home="/my/$5%"))["Environment"]
     privileged = [name for name in said if name.startswith(("Protect", "Private", "Device", "Capability", "Dynamic"))]
     assert privileged == []
 

@@ -102,7 +102,8 @@ def committed(begun: Message | None, prefill: str) -> Committed:
             case ToolCall(name=name, arguments=arguments):
                 if arguments.isspace():
                     arguments = ""
-                parts.append({"call": {"name": name, "arguments": arguments}})
+                half: dict[str, Any] = {"half": True} if part.half and part is begun.parts[-1] else {}
+                parts.append({"call": {"name": name, "arguments": arguments} | half})
             case Text(text=text) if parts and "text" in parts[-1]:
                 parts[-1]["text"] += text
             case Text(text=text):

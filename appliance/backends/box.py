@@ -23,9 +23,9 @@ MOST = 320
 """Tokens of an answer that a `pace` may need room for."""
 
 
-def describe(*, python: str = sys.executable) -> Machine:
-    """The box, as llama.cpp sees it. Raises `BackendError`."""
-    said = _ask({"op": "describe"}, python)
+def describe(*, python: str = sys.executable, patience: float = PATIENCE) -> Machine:
+    """The box, as llama.cpp sees it. Raises `BackendError`: SILENT after `patience` seconds, and the child is ended."""
+    said = _ask({"op": "describe"}, python, patience=patience)
     return Machine(
         **said
         | {
@@ -43,11 +43,12 @@ def weigh(
     kv_type: str = "f16",
     gpu_layers: int | Literal["auto"] = "auto",
     python: str = sys.executable,
+    patience: float = PATIENCE,
 ) -> Weight:
     """What the model takes as asked for, and as the engine would load it now: a dry load, which allocates nothing.
-    Raises `BackendError` with the sentence of what is wrong with the file."""
+    Raises `BackendError` with the sentence of what is wrong with the file; SILENT as `describe`."""
     load = {"path": str(path), "context": context, "slots": slots, "kv_type": kv_type, "gpu_layers": gpu_layers}
-    said = _ask({"op": "weigh", "load": load}, python)
+    said = _ask({"op": "weigh", "load": load}, python, patience=patience)
     return Weight(
         **said
         | {

@@ -46,6 +46,8 @@ def translate(frames: Sequence[Frame], choice: int = 0) -> tuple[list[Event], Ba
                 events.append(ReasoningDelta(text=frame["text"], choice=choice))
             case "call":
                 events.append(ToolCallStart(index=frame["index"], id="", name=frame["name"], choice=choice))
+            case "name":
+                events.append(ToolCallDelta(index=frame["index"], arguments="", name=frame["name"], choice=choice))
             case "arguments":
                 events.append(ToolCallDelta(index=frame["index"], arguments=frame["text"], choice=choice))
             case "finish":

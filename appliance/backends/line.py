@@ -42,8 +42,7 @@ class Line:
             return found
         finally:
             self._waiting.remove(me)
-            if self._waiting:
-                self.tell()
+            self.tell()
 
     def tell(self) -> None:
         """Something changed for those who wait."""

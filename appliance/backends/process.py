@@ -69,7 +69,7 @@ class Engine:
         self._open: dict[int, bool] = {}  # requests that the process has and did not end: has it begun them?
         self._line = Line(queue=spec.queue, slots=spec.slots)
         self._followings = Followings(spec.slots, self._rouse, self._touch)
-        self._life: State = "stopped"
+        self._life: State = "starting"
         self._mode: Mode = "normal"
         self._up = False
         self._waking = False
@@ -101,11 +101,9 @@ class Engine:
     # ------------------------------------------------------------------------------------------------ its life
 
     async def start(self) -> None:
-        """Start the process and come back at once; `wait_ready` waits for the model."""
+        """Have a process started, as soon as the system has room for one; `wait_ready` waits for the model."""
         assert self._task is None, "an engine is started once"
-        self._life, self._over, self.failure = "starting", False, None
-        child = await self._spawn()
-        self._task = asyncio.create_task(self._keep(child), name="engine-keeper")
+        self._task = asyncio.create_task(self._keep(), name="engine-keeper")
 
     async def idle(self, within: float) -> bool:
         """Waits until nobody asks it anything any more; false if that takes longer."""
@@ -150,9 +148,10 @@ class Engine:
         await self._gave_up.wait()
         return self.failure or STOPPED
 
-    async def _keep(self, child: Child) -> None:
+    async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            child = await self._spawn_somehow()
             code = await self._attend(child)
             if child.dismissed:
                 await self._wanted.wait()
@@ -171,7 +170,6 @@ class Engine:
                 if isinstance(answer, WaitUntil):
                     await asyncio.sleep(answer.time - loop.time())
                 self.restarts += 1
-            child = await self._spawn_somehow()
 
     async def _spawn_somehow(self) -> Child:
         """A new process, as soon as the system has room for one."""
@@ -234,7 +232,7 @@ class Engine:
         """Of a process that died with all of its `slots` taken, whoever had none only waited."""
         full = 0 < slots <= sum(self._open.values())
         for id, mailbox in self._mailboxes.items():
-            mailbox.fail(crashed(waited=True) if full and not self._open.get(id, True) else error)
+            mailbox.fail(crashed(innocent=True) if full and not self._open.get(id, True) else error)
         self._open.clear()
 
     # --------------------------------------------------------------------------------------- looking after it

@@ -20,9 +20,9 @@ def busy(message: str, retry_after: float = 1.0) -> BackendError:
     return BackendError(Fault.BUSY, message, status=503, retry_after=retry_after)
 
 
-def crashed(reason: str | None = None, *, waited: bool = False) -> BackendError:
-    """The process died under what was asked, or while that `waited` in its line."""
-    return BackendError(Fault.CRASHED, reason or CRASHED, status=500, waited=waited)
+def crashed(reason: str | None = None, *, innocent: bool = False) -> BackendError:
+    """The process ended under what was asked. `innocent`: it did not die of that."""
+    return BackendError(Fault.CRASHED, reason or CRASHED, status=500, innocent=innocent)
 
 
 def over(reason: str | None = None) -> BackendError:

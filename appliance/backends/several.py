@@ -4,7 +4,8 @@ Rules of this file:
 
 1. The first one goes ahead until it has said something: by then the prompt is computed, and the others begin with a
    copy of it.
-2. One that fails ends them all, and so does whoever stops listening.
+2. One that fails ends them all, and so does whoever stops listening. If the engine died, those that only waited for
+   a slot leave the word to those that were at work.
 3. The prompt is counted once, as the first one read it, and what they say is counted together.
 """
 
@@ -15,7 +16,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 
-from appliance.core.chat import Degraded, Event, Usage
+from appliance.core.chat import BackendError, Degraded, Event, Usage
 from appliance.core.frames import Frame
 
 Frames = AsyncIterator[list[Frame]]
@@ -31,17 +32,23 @@ async def beside(answers: Sequence[Frames]) -> AsyncGenerator[tuple[int, list[Fr
     said: asyncio.Queue[tuple[int, list[Frame] | Exception | None]] = asyncio.Queue(len(answers))
     running = {asyncio.ensure_future(_tell(0, answers[0], said))}
     try:
-        left = len(answers)
+        left, spared = 1, None
         while left:
             number, batch = await said.get()
+            if isinstance(batch, BackendError) and batch.innocent:
+                left, spared = left - 1, batch
+                continue
             if isinstance(batch, Exception):
                 raise batch
             if len(running) == 1 and (batch is None or any(frame["op"] != "begun" for frame in batch)):
                 running |= {asyncio.ensure_future(_tell(at, answers[at], said)) for at in range(1, len(answers))}
+                left = len(answers)
             if batch is None:
                 left -= 1
             else:
                 yield number, batch
+        if spared is not None:
+            raise spared
     finally:
         for one in running:
             one.cancel()

@@ -356,7 +356,7 @@ class _Run:
             parameters=model.get("parameters"),
             read_per_token=sum(read.bytes for read in weight.reads) if weight is not None else None,
             threads=ready.threads,
-            kv_type=self._config.local.kv_type,
+            kv_type=ready.kv_type,
             gpu_layers=ready.gpu_layers,
             layers=ready.layers,
             random_weights=self._random_weights,

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,9 @@ from appliance.bench.asking import Failed
 from appliance.config import Config
 
 _LOOK = 0.05
+LOADED_WITHIN = 1800.0
+FOLLOWS_WITHIN = 300.0
+"""Several times what the longest conversation takes that `plan` lets it stand by for."""
 LEAVES_WITHIN = 10.0
 _SHOWN_LINES = 5
 FAILING, FAST = "failing", "fast"
@@ -88,7 +92,7 @@ class Service:
                 env={name: value for name, value in os.environ.items() if not name.startswith("APPLIANCE_")},
             )  # fmt: skip
         try:
-            await self._until(lambda engine: engine["state"] == "ready")
+            await self._until(lambda engine: engine["state"] == "ready", "was not ready", LOADED_WITHIN)
         except BaseException:
             await self.__aexit__()
             raise
@@ -115,21 +119,26 @@ class Service:
         self._write(mode)
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
-        await self._until(lambda engine: engine["standby"] == mode)
+        await self._until(lambda engine: engine["standby"] == mode, "did not follow its new configuration")
 
     async def caught_up(self) -> None:
         """Wait until a standby has computed all that it knows."""
-        await self._until(lambda engine: engine["standby_ready"] > 0)
+        await self._until(lambda engine: engine["standby_ready"] > 0, "did not stand by")
 
     async def reset(self) -> None:
         """Forget what the clouds have done."""
         (await self._client.post("/appliance/reset", json={})).raise_for_status()
 
-    async def _until(self, true: Callable[[Mapping[str, Any]], bool]) -> None:
+    async def _until(
+        self, true: Callable[[Mapping[str, Any]], bool], otherwise: str, within: float = FOLLOWS_WITHIN
+    ) -> None:
+        ends = time.monotonic() + within
         while self._process is not None and self._process.returncode is None:
             with suppress(httpx.TransportError, ValueError, KeyError):
                 if true(await self.engine()):
                     return
+            if time.monotonic() > ends:
+                raise Failed(f"the service {otherwise} within {within:g} s.")
             await asyncio.sleep(_LOOK)
         said = self._log.read_text("utf-8", "replace").splitlines() if self._log.exists() else []
         raise Failed(f"the service ended; it said: {' | '.join(said[-_SHOWN_LINES:])}")

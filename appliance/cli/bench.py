@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +120,7 @@ def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _model(args: argparse.Namespace, config: Config) -> Iterator[tuple[str, Resolved]]:
     """The model to measure, and what a configuration calls it. One of random weights is written first, and removed
     afterwards unless it was there before or is to be kept."""
+    from appliance.store.disk import scratch
     from appliance.store.shape import parse_shape
     from appliance.store.store import resolve
     from appliance.store.weights import write_random
@@ -132,15 +133,16 @@ def _model(args: argparse.Namespace, config: Config) -> Iterator[tuple[str, Reso
         raise Unwell("a model is measured or a shape, not both; leave out --model or --shape.")
     shape = parse_shape(args.shape)
     path = config.paths.cache / "shapes" / f"{shape.name}-{shape.quant}.gguf"
-    keep = args.keep or path.exists()
-    if not path.exists():
-        with progress(f"writing {shape.title}, {shape.bytes / 1e9:.1f} GB of random weights,") as report:
-            write_random(shape, path, progress=report)
-    try:
+    with ExitStack() as stack:
+        if not path.exists():
+            try:
+                folder = path.parent if args.keep else stack.enter_context(scratch(config.paths.cache, "shape-"))
+            except OSError as error:
+                raise Unwell(f"{config.paths.cache} cannot be written: {error.strerror}; correct that.") from None
+            path = folder / path.name
+            with progress(f"writing {shape.title}, {shape.bytes / 1e9:.1f} GB of random weights,") as report:
+                write_random(shape, path, progress=report)
         yield str(path), resolve(str(path), config)
-    finally:
-        if not keep:
-            path.unlink(missing_ok=True)
 
 
 def _measured(config: Config, name: str, model: Resolved, wanted: Wishes, *, random_weights: bool) -> Result:

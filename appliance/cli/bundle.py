@@ -6,12 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.cli.outcome import FINE, INTERRUPTED, NOT_WELL, Unwell, command
-from appliance.cli.progress import progress
+from appliance.cli.progress import progress, say
 from appliance.cli.reach import chosen
 from appliance.config import load_config
 from appliance.store.catalog import StoreError
@@ -82,11 +84,17 @@ def create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from appliance.store import bundle
     from appliance.store.install import this_box
     from appliance.store.manifest import baseline_named
-    from appliance.store.own import known
+    from appliance.store.own import HUB, known
 
     box = this_box()
     usual = next((one.name for one in BASELINES if one.machine == box.machine), NATIVE)
     names = [] if args.without_model else args.model or [config.local.model]
+    for name in names:
+        if name.endswith(".gguf") and not name.startswith(HUB):
+            raise Unwell(
+                f"a bundle takes models of the store, and {name} is a file; run "
+                f'"appliance models import {name}" and say its name with --model.'
+            )
     wanted = bundle.Wanted(
         baseline=baseline_named(args.baseline or usual, box.machine, box.cpu),
         pythons=pythons(args.python),
@@ -97,6 +105,8 @@ def create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         raise Unwell(f"there is no wheel in {args.wheels}; --wheels names a folder that holds some.")
     if args.output.is_dir():
         raise Unwell(f"{args.output} is a folder; name a file in it.")
+    if not os.access(args.output.absolute().parent, os.W_OK):  # llama.cpp may have to be compiled before it is written
+        raise Unwell(f"nothing can be written to {args.output.absolute().parent}; make that folder, or name another.")
     created = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         with progress("packing") as report:
@@ -106,7 +116,7 @@ def create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
                 models=config.paths.models,
                 cache=config.paths.cache,
                 created=created,
-                say=_say,
+                say=partial(say, file=sys.stderr),
                 progress=report,
             )
     except StoreError as error:
@@ -147,7 +157,9 @@ def install(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     prefix = Path(os.path.abspath(args.prefix or default_prefix()))
     try:
-        with progress("unpacking") as report, unpack.unpacked(args.file, prefix, report) as (_, folder):
+        with ExitStack() as stack:
+            with progress("unpacking") as report:
+                _, folder = stack.enter_context(unpack.unpacked(args.file, prefix, report))
             code = unpack.hand_over(folder, ["--prefix", str(prefix)])
     except StoreError as error:
         raise Unwell(str(error)) from None
@@ -167,7 +179,3 @@ def _describe(file: Path, opened: Opened) -> None:
     )
     print(f"  models  {', '.join(manifest.models) or 'none'}")
     print(f"  id      {opened.id}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

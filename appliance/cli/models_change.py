@@ -126,7 +126,7 @@ def use_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     file = config.source or file_of_its_own(environ)
     write_model(file, model, config)
     print(f"[local] model is {shlex.quote(model)} now, in {file}.")
-    print('A running appliance answers with its old model until it is restarted; "appliance serve" starts one.')
+    print('A running appliance takes it over at SIGHUP ("systemctl reload appliance"); "appliance serve" starts one.')
     return FINE
 
 

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from appliance import __version__
 from appliance.backends import box
 from appliance.core.machine import Machine, Pace
 from appliance.store.catalog import StoreError
+from appliance.store.disk import Progress, scratch
 from appliance.store.speed import Burden, Probe, Rates, probes, rates
 
 Layers = int | Literal["auto"]
-Progress = Callable[[int, int], None]
 
 BUSY = 0.15
 """The share of the box that other programs may have; what was measured beside more is not kept."""
 
 
 def identity(machine: Machine, layers: Layers) -> str:
-    """What must be the same for a pace to be believed again: the box and how llama.cpp was built, not what is free."""
+    """What must be the same for a pace to be believed again: the box, how llama.cpp was built, and our own probes; not
+    what is free."""
     cards = [(device.name, device.description, device.total) for device in machine.devices] if layers else []
-    said = repr((machine.cpu, machine.cores, machine.threads, machine.build, machine.instruction_sets, cards))
+    said = repr(
+        (__version__, machine.cpu, machine.cores, machine.threads, machine.build, machine.instruction_sets, cards)
+    )
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
@@ -71,11 +74,10 @@ def _run(cache: Path, missing: Sequence[Probe], layers: Layers, progress: Progre
             progress(done, steps)
 
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="probes-", dir=cache) as folder:
+        with scratch(cache, "probes-") as folder:
             runs = []
             for number, probe in enumerate(missing, start=1):
-                path = Path(folder) / f"{number}.gguf"
+                path = folder / f"{number}.gguf"
                 write_random(probe.shape, path)
                 runs.append((path, probe.prompt))
                 report(number)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from appliance.store.disk import Report, Step
@@ -37,23 +37,27 @@ def progress(label: str, *, unit: str = "B") -> Iterator[Callable[[int, int], No
     if not sys.stderr.isatty():
         yield milestones(label, lambda line: print(line, file=sys.stderr, flush=True))
         return
-    with _bar(label, unit=unit) as bar:
+    with ExitStack() as stack:
+        bar: Any = None  # until there is something to draw
 
         def report(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = stack.enter_context(_bar(label, unit=unit))
             bar.total = total
             bar.update(done - bar.n)
 
         yield report
 
 
-def say(line: str) -> None:
-    """A line on stdout, which does not run into a bar that is drawn at this moment."""
+def say(line: str, file: TextIO | None = None) -> None:
+    """A line on stdout, or in `file`, which does not run into a bar that is drawn at this moment."""
     if not sys.stderr.isatty():
-        print(line, flush=True)
+        print(line, file=file, flush=True)
         return
     from tqdm import tqdm
 
-    tqdm.write(line)
+    tqdm.write(line, file=file)
 
 
 def _bar(label: str, *, unit: str = "B", **options: Any) -> Any:

@@ -16,6 +16,7 @@ from appliance import __version__, unit
 from appliance.cli.outcome import FINE, Unwell, command
 from appliance.cli.systemd import Systemd
 from appliance.config import ConfigError, default_paths, load_config, places
+from appliance.document import FILE_NAME
 from appliance.store.install import own_prefix
 from appliance.unit import Wanted
 
@@ -72,6 +73,7 @@ def install(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     systemd = _systemd(args, wanted, environ)
     before = _ours(systemd)
     _demand_program(wanted)
+    _warn_of_another(_file(wanted, environ))
     _demand_sight(wanted, _model(wanted, environ))
     text = unit.text(wanted)
     if text != before:
@@ -218,7 +220,8 @@ def _model(wanted: Wanted, environ: Mapping[str, str]) -> Path | None:
     from appliance.store.store import StoreError, resolve
 
     try:
-        config = load_config(Path(wanted.config) if wanted.config else None, _environment(wanted, environ))
+        file = Path(wanted.config) if wanted.config else None
+        config = load_config(file, _environment(wanted, environ), _folder(wanted, environ))
     except ConfigError as error:
         if CREDENTIALS in str(error):  # they are there only while the service runs
             return None
@@ -246,5 +249,24 @@ def _file(wanted: Wanted, environ: Mapping[str, str]) -> Path:
     """The configuration file, or where it would be looked for."""
     if wanted.config:
         return Path(wanted.config)
-    _, own, machines = places(_environment(wanted, environ))
-    return own if wanted.scope == "user" else machines
+    looked_for = places(_environment(wanted, environ), _folder(wanted, environ))
+    _, own, machines = looked_for
+    usual = own if wanted.scope == "user" else machines
+    return next((file for file in looked_for if file.is_file()), usual)
+
+
+def _folder(wanted: Wanted, environ: Mapping[str, str]) -> Path:
+    """Where the service runs, which is not where somebody stands who installs it."""
+    if wanted.scope == "user":
+        return Path(environ.get("HOME") or os.path.expanduser("~"))
+    return Path(unit.system_home(wanted.name))
+
+
+def _warn_of_another(file: Path) -> None:
+    """Somebody who wrote an appliance.toml where they stand shall not believe that the service reads it."""
+    mine = Path(FILE_NAME)
+    if mine.is_file() and not (file.is_file() and file.samefile(mine)):
+        print(
+            f"{mine} of this folder is not what the service reads; say --config {mine}, or keep it as {file}.",
+            file=sys.stderr,
+        )

@@ -72,10 +72,9 @@ class Systemd:
 
     def last_words(self) -> str:
         """Why it does not start, in its own sentence."""
-        lines = self._ask("journalctl", "-u", self.unit, "-n", str(LAST_LINES), "-o", "cat").splitlines()
-        own = [
-            line.removeprefix("appliance: ") for line in lines if line.startswith(("appliance: ", "The ", "Cannot "))
-        ]
+        # "stdout" is what the service wrote itself, and not what systemd says of it.
+        said = self._ask("journalctl", "-u", self.unit, "_TRANSPORT=stdout", "-n", str(LAST_LINES), "-o", "cat")
+        own = [line.removeprefix("appliance: ") for line in said.splitlines() if line.endswith(".")]
         return own[-1] if own else f"see {self.journal}."
 
     def _ask(self, *words: str) -> str:

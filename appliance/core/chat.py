@@ -46,11 +46,13 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A call the assistant made. ``arguments`` is JSON *text*, perhaps unfinished in a committed message."""
+    """A call the assistant made. ``arguments`` is JSON *text*, perhaps unfinished in a committed message; so may be the
+    name of its last call, if it is ``half``: the client can be told more of it."""
 
     id: str
     name: str
     arguments: str
+    half: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -366,8 +368,6 @@ Event = (
     | Progress
 )
 CONTENT = (TextDelta, ReasoningDelta, ToolCallStart, ToolCallDelta)
-
-
 WORDS = TextDelta | ReasoningDelta  # made once: this is asked for every event of every answer
 
 
@@ -418,7 +418,7 @@ class BackendError(Exception):
     ``words`` is the sentence in it, for a caller of another dialect: it may repeat the request, so nobody else sees it.
     ``retry_after`` is in seconds. ``param`` names the request field at fault, for `Fault.REQUEST`. ``private``: it is
     between this caller and the cloud (a credential of the caller's own), and tells nothing for others. ``certain``: the
-    next moment will not be different. ``waited``: nothing of this request had been begun, it only waited its turn.
+    next moment will not be different. ``innocent``: the engine ended, and this request cannot have been the reason.
     """
 
     def __init__(
@@ -434,7 +434,7 @@ class BackendError(Exception):
         param: str | None = None,
         private: bool = False,
         certain: bool = False,
-        waited: bool = False,
+        innocent: bool = False,
     ) -> None:
         super().__init__(message)
         self.fault = fault
@@ -447,4 +447,4 @@ class BackendError(Exception):
         self.param = param
         self.private = private
         self.certain = certain
-        self.waited = waited
+        self.innocent = innocent

@@ -6,8 +6,10 @@ Rules of this file:
    in turns, nobody else can go on: who does can only finish what is last.
 2. Characters are those of text, of reasoning and of the arguments of calls. The name and the id of a call are none.
 3. Where the client was told that a call's block is complete, nobody can add to it.
-4. A call whose name has not come, or that is not counted as the next one, is only its author's to go on with; and so is
-   what is made of neither words nor calls.
+4. A call of whose name nothing has come, or that is not counted as the next one, is only its author's to go on with;
+   and so is what is made of neither words nor calls.
+5. A cloud's name may not be whole before the call's first argument has come. In dialects that number their blocks it is
+   whole where the block begins, and ours always is.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 from dataclasses import replace
 
 from appliance.core.chat import (
+    BlockStart,
     BlockStop,
     Event,
     Message,
@@ -35,10 +38,13 @@ from appliance.core.chat import (
 class _Piece:
     """One part, as far as it has come; a call if it has a `start`."""
 
-    __slots__ = ("_complete", "_kind", "_pieces", "start")
+    __slots__ = ("_complete", "_kind", "_named", "_pieces", "start")
 
-    def __init__(self, kind: type[Text] | type[Reasoning] | None, start: ToolCallStart | None = None) -> None:
+    def __init__(
+        self, kind: type[Text] | type[Reasoning] | None, start: ToolCallStart | None = None, *, named: bool = True
+    ) -> None:
         self._kind = kind
+        self._named = named  # is its name surely whole?
         self.start = start
         self._pieces: list[str] = []
         self._complete: bool | None = None
@@ -60,7 +66,8 @@ class _Piece:
     def part(self) -> Part:
         said = "".join(self._pieces)
         if self.start is not None:
-            return ToolCall(id=self.start.id, name=self.start.name, arguments=said)
+            half = not self._named and not said
+            return ToolCall(id=self.start.id, name=self.start.name, arguments=said, half=half)
         assert self._kind is not None
         return self._kind(said)
 
@@ -80,13 +87,14 @@ class Given:
     """The words and calls of one answer, in their order. ``choices`` is how many answers were asked for, and
     ``dialect`` in whose words the client hears of it."""
 
-    __slots__ = ("_calls", "_dialect", "_parts", "_stuck", "characters")
+    __slots__ = ("_calls", "_dialect", "_numbered", "_parts", "_stuck", "characters")
 
     def __init__(self, choices: int = 1, dialect: str = "") -> None:
         self._dialect = dialect
         self._parts: list[_Piece] = []
         self._calls: list[_Piece] = []  # those of the parts that are
         self._stuck = choices != 1
+        self._numbered = False  # has a call's block begun, and not yet the call?
         self.characters = 0
 
     @property
@@ -115,6 +123,8 @@ class Given:
                 return self._argue(event)
             case ToolCallStart():
                 self._begin(event)
+            case BlockStart():
+                self._numbered = event.kind == "tool_call"
             case Opaque(content=True, closed=False):
                 self._stuck = True
             case BlockStop(wire=Wire(dialect=dialect)) if dialect == self._dialect:
@@ -135,7 +145,8 @@ class Given:
     def _begin(self, event: ToolCallStart) -> None:
         if event.choice or not event.name or event.index != len(self._calls):
             self._stuck = True
-        call = _Piece(None, event)
+        call = _Piece(None, event, named=self._numbered or event.wire is None)
+        self._numbered = False
         self._parts.append(call)
         self._calls.append(call)
 

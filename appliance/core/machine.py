@@ -54,6 +54,7 @@ class Placement:
     ram: int  # all of it, without what the process itself takes
     devices: tuple[int, ...]  # all of it on each GPU, in llama.cpp's order
     twice: int = 0  # of the file, in memory beside its copy in another order; the system takes it back when it is short
+    from_disk: bool = False  # larger than what is free: parts of it are read again for every token
     steps: tuple[str, ...] = ()
 
 

@@ -183,7 +183,7 @@ class Relay:
             # Nothing of it has gone out: the next leg answers from the start.
             self._draft = Draft(self._request.n, self._request.dialect)
         if crashed:
-            self._deaths += one.spoke or not error.waited
+            self._deaths += not error.innocent
             if self._deaths >= DEATHS_TO_REFUSE:
                 return [tried, Done(refused_after(self._deaths))]
             self._waiting.insert(0, one.leg)

@@ -138,6 +138,18 @@ def mapping(owner: Object, key: str, path: str = "") -> dict[str, Any] | None:
     raise wrong(at(path, key), "an object", value)
 
 
+def schema(owner: Object, key: str, seen: Seen, path: str, *, anything: Object) -> Object | None:
+    """A JSON schema; `true` is one too, and means `anything`. What is none is doubted, and absent for us."""
+    value = owner.get(key)
+    if value is None or isinstance(value, dict):
+        return value
+    if value is True:
+        return anything
+    said = "false, which nothing fits" if value is False else kind(value)
+    seen.unusable(at(path, key), f"must be a JSON schema, such as {{}}, not {said}", matters=True)
+    return None
+
+
 def sequence(owner: Object, key: str, path: str = "") -> list[Any] | None:
     value = owner.get(key)
     if value is None or isinstance(value, list):

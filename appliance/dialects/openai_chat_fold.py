@@ -3,7 +3,8 @@
 Rules of this file, besides those of `fold`:
 
 1. In a delta a string is a piece, and is written behind what was there; unknown ones too, since that is what a delta
-   is, and what OpenAI's own SDK does. What names something (`NAMES`) is said once, or again and again.
+   is, and what OpenAI's own SDK does. What names something (`NAMES`) is said once, or again and again; only what a call
+   calls (`CALLED`) is said in pieces as well.
 2. Outside of the deltas everything is a state: the last one counts. The id, the time and the model are the first that
    were said, as in a stream.
 3. Which call a piece belongs to is decided as it is in a stream.
@@ -20,6 +21,8 @@ from appliance.dialects.openai_chat_out import Calls, ChatDecoder
 
 NAMES = frozenset("role id type name format status object mime_type".split())
 """Strings that are no pieces; what ends in `_id` is none either."""
+CALLED = frozenset("function function_call custom".split())
+"""Objects whose name some clouds say in pieces, and some again and again."""
 
 _IDENTITY = ("id", "created", "model")
 _NO_MEMBERS = frozenset("choices object obfuscation".split())
@@ -142,7 +145,9 @@ def _grown(kept: Any, new: Any, key: str) -> Any:
     if isinstance(new, dict) and (kept is None or isinstance(kept, dict)):
         kept = {} if kept is None else kept
         for name, value in new.items():
-            kept[name] = _grown(kept.get(name), value, name)
+            before = kept.get(name)
+            pieces = key in CALLED and name == "name" and isinstance(before, str) and isinstance(value, str)
+            kept[name] = _grown(before, value, name) if not pieces else before if before == value else before + value
         return kept
     if isinstance(new, list) and (kept is None or isinstance(kept, list)):
         kept = [] if kept is None else kept

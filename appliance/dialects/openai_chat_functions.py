@@ -33,10 +33,8 @@ def tools(found: fields.Object, seen: Seen) -> tuple[Tool, ...]:
         name = fields.string(function, "name", path)
         if not name:
             raise refusal(at(path, "name"), f"{at(path, 'name')} is missing; a function needs a name.")
-        schema, described = function.get("parameters"), function.get("description")
-        if schema is not None and not isinstance(schema, dict):
-            seen.foreign.append(at(path, "parameters"))
-            schema = None
+        described = function.get("description")
+        schema = fields.schema(function, "parameters", seen, path, anything={"type": "object"})
         description = described if isinstance(described, str) else ""
         read.append(Tool(name=name, description=description, parameters=schema or {}))
     return tuple(read)

@@ -54,6 +54,9 @@ OTHERS_AT_MOST = 20
 TOOL = frozenset(("type", "function", "cache_control"))
 FUNCTION = frozenset(("name", "description", "parameters", "strict", "cache_control"))
 
+# As a tool's arguments are always an object.
+ANY_ARGUMENTS = {"type": "object"}
+
 CHOICES: dict[str, Literal["auto", "none", "required"]] = {
     "auto": "auto",
     "none": "none",
@@ -311,10 +314,8 @@ def _tools(found: fields.Object, seen: Seen) -> tuple[Tool, ...]:
             function[key] is not None for key in function.keys() - FUNCTION
         ):
             seen.lost.add("tools")
-        schema, described, strict = function.get("parameters"), function.get("description"), function.get("strict")
-        if schema is not None and not isinstance(schema, dict):
-            seen.foreign.append(at(path, "parameters"))  # some clouds take even that
-            schema = None
+        described, strict = function.get("description"), function.get("strict")
+        schema = fields.schema(function, "parameters", seen, path, anything=ANY_ARGUMENTS)
         tools.append(
             Tool(
                 name=name,
@@ -375,18 +376,26 @@ def _format(found: fields.Object, seen: Seen) -> JsonFormat | None:
     if named in (None, "text"):
         return None
     seen.needs.add("json")
-    # llama.cpp takes a schema with "json_object" too.
-    described = wanted.get("json_schema") if named == "json_schema" else wanted
-    if named in ("json_schema", "json_object") and isinstance(described, dict):
-        schema, name, strict = described.get("schema"), described.get("name"), described.get("strict")
-        if schema is None or isinstance(schema, dict):
-            return JsonFormat(
-                schema=schema,
-                name=name if isinstance(name, str) else "",
-                strict=strict if isinstance(strict, bool) else None,
-            )
-    seen.foreign.append("response_format")
-    return None
+    path = "response_format"
+    if named not in ("json_schema", "json_object"):
+        seen.unusable(at(path, "type"), "is unknown; it must be one of text, json_object, json_schema", matters=True)
+        return None
+    described: object = wanted  # llama.cpp takes a schema with "json_object" too
+    if named == "json_schema":
+        path = at(path, named)
+        described = wanted.get(named)
+    if not isinstance(described, dict):
+        seen.unusable(path, f"must be an object with a schema, not {fields.kind(described)}", matters=True)
+        return None
+    name, strict = described.get("name"), described.get("strict")
+    schema = fields.schema(described, "schema", seen, path, anything={})
+    if schema is None and described.get("schema") is not None:
+        return None
+    return JsonFormat(
+        schema=schema,
+        name=name if isinstance(name, str) else "",
+        strict=strict if isinstance(strict, bool) else None,
+    )
 
 
 def _grammar(found: fields.Object, seen: Seen) -> str | None:

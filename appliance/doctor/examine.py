@@ -23,7 +23,7 @@ from appliance.doctor.blame import well, whose
 from appliance.doctor.checks.settings import Written
 from appliance.doctor.finding import Section
 from appliance.doctor.sight import answer, box, clouds
-from appliance.store.store import Progress
+from appliance.store.disk import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

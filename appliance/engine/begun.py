@@ -6,8 +6,8 @@ Rules:
    vocabulary. What was said is plain text, whatever it says.
 2. Each text, and each call's arguments, are tokenized by themselves; so what comes later changes no token before them.
 3. The last part is given back to where a word begins (`healing.py`), and nothing before it: no mark, no literal, no
-   name. A call's arguments may be complete; its end is left to whoever goes on.
-4. Names are whole: neither dialect sends half of one.
+   whole name. A call's arguments may be complete; its end is left to whoever goes on.
+4. A name that may not be whole is a part like others: nothing stands behind it, and its letters are given back.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ Tokenize = Callable[[str], list[int]]
 class Said:
     """What the model reads of one part. `index` counts the calls.
 
-    `letters` are the text, or the arguments with the white space in front of them that is the family's own. Of the
+    `letters` are the text, or the arguments with the white space in front of them that is the family's own, or those of
+    a name that may not be whole. Of the
     last part they are those that are kept: what is given back follows them, in `Cut.owed`, so they may end inside of a
     character. The last part is open: the next byte belongs to it, or ends it.
     """
 
-    kind: Literal["text", "call"]
+    kind: Literal["text", "call", "name"]
     letters: bytes = field(repr=False)
     index: int = 0
     name: str = ""
@@ -48,8 +49,17 @@ class Begun:
     before: int
 
 
-def write(parts: Sequence[Part], speech: Speech, lead: str, *, tokenize: Tokenize, pieces: Sequence[bytes]) -> Begun:
-    """The tokens of these parts, behind the literal `lead`. `tokenize` recognizes nothing in what it is given."""
+def write(
+    parts: Sequence[Part],
+    speech: Speech,
+    lead: str,
+    *,
+    tokenize: Tokenize,
+    pieces: Sequence[bytes],
+    naming: bool = False,
+) -> Begun:
+    """The tokens of these parts, behind the literal `lead`. `tokenize` recognizes nothing in what it is given;
+    `naming`: more may come of the last part's name."""
     if not parts:
         return Begun(cut=Cut(kept=(), draft=(), owed=b""), said=(), count=0, before=0)
     opening = lead + speech.say if isinstance(parts[0], Words) else lead
@@ -64,6 +74,9 @@ def write(parts: Sequence[Part], speech: Speech, lead: str, *, tokenize: Tokeniz
             tokens += speech.spell(lead + speech.say, tokenize)
             letters, one = part.text, Said(kind="text", letters=b"")
             lead = speech.after_text
+        elif naming and place == len(parts) - 1:
+            tokens += speech.spell(lead + speech.open, tokenize)
+            letters, one = part.name, Said(kind="name", letters=b"", index=calls)
         else:
             tokens += _head(lead, part, speech, tokenize)
             arguments = part.arguments or ("" if place == len(parts) - 1 else "{}")

@@ -62,6 +62,7 @@ class Form:
         self._ways: dict[bytes, Mode] = {}  # literals that may come, one of them, and what follows
         self._expected = self._ways
         self._name = b""
+        self._told = 0  # so many letters of it are the client's
         self._document: State | None = None
         self._grammar: Grammar | None = None
         self._blank = 0
@@ -167,14 +168,20 @@ class Form:
         self._called()
 
     def goes_on_in_call(self, name: str, arguments: bytes, owed: bytes = b"") -> None:
-        """Somebody else has begun this call; `owed` is given back. Raises `Refusal` if nobody can go on from it."""
-        known = self._shape.tools.get(name, self._shape.any)
-        if known is None or (not arguments.strip() and name not in self._shape.tools and self._half(name)):
+        """Somebody else has begun this call; `owed` is given back. Raises `Refusal` if nobody can go on from it: what a
+        tool that we were not told of is called with, nobody here can begin."""
+        known = self._shape.tools.get(name, self._shape.any if (arguments + owed).strip() else None)
+        if known is None:
             raise _lost()
         self._tool = name
         self._begin("arguments", known)
         self.drive(arguments)
         self._foresee(owed)
+
+    def goes_on_in_name(self, name: bytes, owed: bytes) -> None:
+        """Somebody else has begun to say which tool is called, and more of that may come; `owed` is given back."""
+        self._mode, self._name, self._told = "name", b"", len(name + owed)
+        self.drive(name)
 
     def drive(self, letters: bytes) -> None:
         """Somebody else wrote this, marks and all. Raises `Refusal` if nobody can go on from it."""
@@ -185,10 +192,6 @@ class Form:
             self._driven = False
         self._spoken = self._spoken or bool(letters)
         self._held = b""  # the client has it
-
-    def _half(self, name: str) -> bool:
-        """Is it perhaps no name yet? Who has it takes it for one, and hears of no other."""
-        return any(tool.startswith(name) for tool in self._shape.tools)
 
     def _foresee(self, owed: bytes) -> None:
         """These letters come next, whoever draws them: if they keep to no schema, it keeps to none from here on."""
@@ -377,8 +380,9 @@ class Form:
             name = self._name + data[:count]
             known = name[: len(name) - len(behind)].decode("utf-8", "replace")
             if name.endswith(behind) and known in self._shape.tools:
-                said.append(Said("name", known.encode(), self.calls))
-                self._tool = known
+                if rest := known.encode()[self._told :]:
+                    said.append(Said("rest" if self._told else "name", rest, self.calls))
+                self._tool, self._told = known, 0
                 self._begin("arguments", self._shape.tools[known])
                 return data[count:]
         self._name += data

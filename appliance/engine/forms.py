@@ -59,6 +59,8 @@ class Forms:
             owed = prompt.cut.owed if place == len(prompt.said) else b""
             if said.kind == "text":
                 form.goes_on_from(said.letters, owed)
+            elif said.kind == "name":
+                form.goes_on_in_name(said.letters, owed)
             elif place < len(prompt.said):
                 form.goes_on_behind_call()
             else:

@@ -63,10 +63,12 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A piece of an answer that is a call. The arguments are JSON text; those of the last one may be half-written."""
+    """A piece of an answer that is a call. The arguments are JSON text; those of the last one may be half-written, or
+    even its name, if it is `half`."""
 
     name: str
     arguments: str = field(repr=False)
+    half: bool = False
 
 
 Part = Words | Call
@@ -131,6 +133,15 @@ class Job:
     def shown(self) -> tuple[Tool, ...]:
         """The tools the model is told of."""
         return () if self.choice == "none" else self.tools
+
+    @property
+    def naming(self) -> bool:
+        """Does the answer so far end in the name of a call, behind which more of it may come?"""
+        last = self.begun[-1] if self.begun else None
+        if not isinstance(last, Call) or not last.half or last.arguments:
+            return False
+        names = [self.named] if self.named else [tool.name for tool in self.shown]
+        return any(name != last.name and name.startswith(last.name) for name in names)
 
     @property
     def thinks(self) -> bool | None:
@@ -251,7 +262,7 @@ def _begun(given: Any) -> list[Part]:
                 elif text:
                     parts.append(Words(text))
             case {"call": {"name": str(name), "arguments": str(arguments)}} if name:
-                parts.append(Call(name, arguments))
+                parts.append(Call(name, arguments, half=_flag(one["call"], "half", False)))
             case _:
                 raise _wrong("committed", "text, or a list of parts, each a text or a call with name and arguments")
     return parts

@@ -271,6 +271,8 @@ class Loop:
                     self._frames.append(said | {"odds": list(map(_told, one.odds))} if one.odds else said)
                 case "call":
                     self._frames.append({"op": "call", "id": id, "index": one.call, "name": one.text})
+                case "rest":
+                    self._frames.append({"op": "name", "id": id, "index": one.call, "name": one.text})
                 case "arguments":
                     self._frames.append({"op": "arguments", "id": id, "index": one.call, "text": one.text})
 

@@ -164,6 +164,11 @@ class Rung:
     def kind(self) -> tuple[str, bool]:
         return self.kv_type, self.whole_window
 
+    @property
+    def from_disk(self) -> bool:
+        """Is the model larger than what is free? What is copied cannot be read from the file again."""
+        return not self.repacks
+
 
 class NoRoom(Exception):
     """Nothing on the ladder fits. The sentence has both numbers."""
@@ -186,7 +191,6 @@ def ladder(asked: Rung, sizes: Sizes, room: Room) -> tuple[Rung, ...]:
     fitting = [way for way in ways if room.holds(sizes, way)]
     if fitting:
         return tuple(replace(way, steps=said + _given_up(wish, way, sizes, room)) for way in fitting)
-    # What is copied cannot be read from the file again.
     reading = [replace(way, repacks=False) for way in ways if room.holds_cache(sizes, way)]
     if not reading:
         least = min(ways, key=sizes.host, default=wish)

@@ -148,7 +148,8 @@ class Writer:
 
     def _begun(self, job: Job) -> Begun:
         lead = "" if job.thinks is False else self.speech.closing(self._tails[job.thinks])
-        return write(job.begun, self.speech, lead, tokenize=self._said, pieces=self._vocabulary.pieces)
+        pieces = self._vocabulary.pieces
+        return write(job.begun, self.speech, lead, tokenize=self._said, pieces=pieces, naming=job.naming)
 
     def _prompt(
         self, job: Job, tokens: tuple[int, ...], begun: Begun, *, trimmed: int, tried: tuple[int, ...]

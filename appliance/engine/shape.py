@@ -8,12 +8,13 @@ from typing import Literal
 
 from appliance.core.structure import Grammar
 
-Kind = Literal["text", "reasoning", "name", "arguments"]
+Kind = Literal["text", "reasoning", "name", "rest", "arguments"]
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """Letters of one kind. Names come whole; `call` is the call's number in the answer."""
+    """Letters of one kind. Names come whole, but for the rest of one that somebody else has begun; `call` is the call's
+    number in the answer."""
 
     kind: Kind
     data: bytes

@@ -14,13 +14,14 @@ from appliance.engine.odds import Ledger
 from appliance.engine.shape import Said
 from appliance.engine.text import Stream
 
-Kind = Literal["text", "reasoning", "call", "arguments"]
+Kind = Literal["text", "reasoning", "call", "rest", "arguments"]
 
 
 @dataclass(slots=True)
 class Piece:
-    """Something to be sent; of a call `text` is the name, and `call` its number in the answer. A text has the `odds` of
-    the tokens that are complete with it, if they were asked for; there may be no letters left that they stand for."""
+    """Something to be sent; of a call `text` is the name, or the rest of one, and `call` its number in the answer. A
+    text has the `odds` of the tokens that are complete with it, if they were asked for; there may be no letters left
+    that they stand for."""
 
     kind: Kind
     text: str = field(repr=False)
@@ -68,8 +69,9 @@ class Voice:
                 continue
             if self.ledger is not None:
                 self.ledger.hear(one.data, text=False)
-            if one.kind == "name":
-                pieces.append(Piece("call", one.data.decode("utf-8", "replace"), one.call))
+            if one.kind == "name" or one.kind == "rest":
+                kind: Kind = "call" if one.kind == "name" else "rest"
+                pieces.append(Piece(kind, one.data.decode("utf-8", "replace"), one.call))
             elif text := self._other.feed(one.data):
                 pieces.append(Piece(one.kind, text, one.call))
         return pieces

@@ -108,6 +108,7 @@ def place(rung: Rung, sizes: Sizes, room: Room) -> Placement:
         ram=sizes.host(rung) + sizes.host_model(rung),
         devices=sizes.devices(rung, room.devices),
         twice=sizes.twice(rung),
+        from_disk=rung.from_disk,
         steps=rung.steps,
     )
 

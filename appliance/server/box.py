@@ -34,12 +34,12 @@ async def watch(appliance: Appliance, *, require_gpu: bool, news: Callable[[], N
         trouble = await _settled(appliance, require_gpu)
         news()
         if trouble is None:
-            if not appliance.wish.is_set():
+            if appliance.engine.ready is not None:
                 good = appliance.config.local, appliance.model
             trouble = await _first(_failed(appliance), _wished(appliance))
         elif appliance.engine.state == "stopped":  # we are being ended while the model still loads: nothing is wrong
             return None
-        if trouble is not None and good in (None, (appliance.config.local, appliance.model)):
+        if trouble is not None and (good is None or appliance.has(*good)):
             return trouble
         if trouble is not None:
             assert good is not None

@@ -12,7 +12,6 @@ import io
 import platform
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +20,7 @@ from pathlib import Path
 from appliance import __version__
 from appliance.store import packing
 from appliance.store.catalog import Entry, StoreError
-from appliance.store.disk import PART, Say, put
+from appliance.store.disk import PART, Progress, Say, put, scratch, sha256_of
 from appliance.store.install import alone
 from appliance.store.manifest import (
     INSTALLER,
@@ -37,7 +36,7 @@ from appliance.store.manifest import (
     seal,
 )
 from appliance.store.own import RECORD
-from appliance.store.store import Progress, installed, part_of
+from appliance.store.store import installed, part_of
 from appliance.store.unpack import TOP, Hashed, Meter, Opened, why_not_written
 
 
@@ -61,12 +60,9 @@ def create(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         cache.mkdir(parents=True, exist_ok=True)
-        with alone(cache / "bundle.lock", "another bundle is being made here"):
-            for left in cache.glob("bundle-*"):  # by one that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=cache, prefix="bundle-") as scratch:
-                manifest, sources = _gather(Path(scratch), wanted, models, cache, created, say)
-                return pack(target, manifest, sources, progress)
+        with alone(cache / "bundle.lock", "another bundle is being made here"), scratch(cache, "bundle-") as folder:
+            manifest, sources = _gather(folder, wanted, models, cache, created, say)
+            return pack(target, manifest, sources, progress)
     except OSError as error:
         raise StoreError(why_not_written(error, target)) from None
 
@@ -112,7 +108,7 @@ def _gather(
         unpacked=packing.installed_size(ready),
         models=carried_models,
         files=tuple(
-            Piece(path=name, bytes=path.stat().st_size, sha256=known.get(name) or _sha256(path))
+            Piece(path=name, bytes=path.stat().st_size, sha256=known.get(name) or sha256_of(path))
             for name, path in sources.items()
         ),
         built_with={"python": platform.python_version(), "system": platform.platform(), "engine": engine.name},
@@ -151,8 +147,3 @@ def _member(name: str, size: int, born: float) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.size, member.mode, member.mtime = size, 0o644, int(born)
     return member
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,7 +22,11 @@ PART = ".part"
 NOTE = PART + ".of"
 """And the note beside it that says of which content it is."""
 
+LOCK = ".lock"
+
 Say = Callable[[str], None]
+Progress = Callable[[int, int], None]
+"""Told how much of how much is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +57,16 @@ class Folders(Protocol):
 
 
 @contextmanager
-def installing(name: str, folders: Folders, say: Say, *, again: str = "try again") -> Iterator[None]:
+def installing(name: str, models: Path, say: Say, *, again: str = "try again") -> Iterator[None]:
     """Nobody else installs this model meanwhile, and what the disk does is one sentence. `again` says what to do then.
 
-    The kernel lets the lock go when its holder dies.
+    The lock lies beside what it guards, which several users may share, so it is only read. The kernel lets it go when
+    its holder dies.
     """
     try:
-        folders.models.mkdir(parents=True, exist_ok=True)
-        folders.cache.mkdir(parents=True, exist_ok=True)
-        with (folders.cache / f"{name.replace('/', '_')}.lock").open("a") as file:
+        models.mkdir(parents=True, exist_ok=True)
+        lock = os.open(models / f".{name.replace('/', '_')}{LOCK}", os.O_RDONLY | os.O_CREAT, 0o644)
+        with open(lock, "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -75,6 +82,33 @@ def why_not_written(error: OSError, name: str, again: str) -> str:
         return f'the disk is full, so "{name}" was not installed; free some space and {again}.'
     where = f" {error.filename}" if error.filename else ""
     return f'"{name}" was not installed: {error.strerror or "the disk failed"}{where}; correct that and {again}.'
+
+
+@contextmanager
+def scratch(folder: Path, prefix: str) -> Iterator[Path]:
+    """A folder of our own in `folder` that is gone afterwards, and with it what a killed one of this prefix left.
+
+    Whoever works in one holds its lock, which the kernel lets go when its holder dies.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{prefix}*"):
+        with suppress(OSError), _held(left):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as name, ExitStack() as stack:
+        with suppress(OSError):  # without such locks nobody sweeps here
+            stack.enter_context(_held(Path(name)))
+        yield Path(name)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Nobody else works in this folder. Raises `OSError` if somebody does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_room(name: str, needed: int, folder: Path) -> None:
@@ -96,6 +130,17 @@ def put(unfinished: Path, target: Path) -> None:
         os.close(descriptor)
     unfinished.replace(target)
     settle(target.parent)
+
+
+def sha256_of(path: Path, told: Callable[[int], None] = lambda _: None) -> str:
+    """The hash of what is in a file; `told` hears how many bytes are read so far."""
+    digest, done = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            told(done)
+    return digest.hexdigest()
 
 
 def leftovers(target: Path) -> tuple[Path, Path]:

@@ -9,7 +9,8 @@ Rules:
 3. A try that brought a byte further than any before gives all patience back; without one it ends after a few.
 4. Before every try the hub is asked again what the file is, and the address is of one commit: so `If-Range` is not
    needed, which a network of caches may answer with the whole file. Only a wrong hash of the whole is final.
-5. The file gets its name when every byte is on the disk and the hash is right.
+5. A line that brings less than a trickle is as good as none, and is made anew.
+6. The file gets its name when every byte is on the disk and the hash is right.
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ from appliance.store.disk import CHUNK, Report, Say, Step, leftovers, put, write
 from appliance.store.hub import Content, Lost, in_short
 
 Answer = TypeVar("Answer")
+MINUTE = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """How patient are we? `stall` is how many seconds without a byte are enough, `waits` lie between tries that bring
-    nothing."""
+    """How patient are we? `stall` is how many seconds without a byte are enough, `trickle` how many bytes a minute are
+    too few, `waits` lie between tries that bring nothing."""
 
     stall: float = 20.0
+    trickle: int = 60_000
     connect: float = 10.0
     waits: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
 
@@ -61,6 +64,22 @@ class Patience:
     def wait(self, line: Line) -> float | None:
         """Seconds to the next try; None when it is enough."""
         return line.waits[self.failures - 1] if self.failures <= len(line.waits) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """What came in the minute that began at `since`, with the byte `start`."""
+
+    since: float
+    start: int
+
+    def heard(self, at: int, now: float, line: Line) -> Flow:
+        """We are at this byte now. Raises `Lost` at the end of a minute with a trickle."""
+        if now - self.since < MINUTE:
+            return self
+        if at - self.start < line.trickle:
+            raise Lost(f"hardly a byte came for a minute at {at / 1e6:,.1f} MB")
+        return Flow(since=now, start=at)
 
 
 def begins(status: int, headers: Mapping[str, str], at: int, content: Content) -> int:
@@ -167,7 +186,7 @@ def download(
 
         partial.take_up(content, file, lambda at: tell(at, "checking"))
         if content.bytes is None or partial.at < content.bytes:
-            _receive(client, content, partial, file, headers, tell)
+            _receive(client, content, partial, file, headers, tell, line)
 
     timeout = httpx.Timeout(line.stall, connect=line.connect)
     with httpx.Client(follow_redirects=True, timeout=timeout) as client, partial.open() as file:
@@ -195,6 +214,7 @@ def _receive(
     file: BinaryIO,
     headers: Mapping[str, str],
     tell: Callable[[int], None],
+    line: Line,
 ) -> None:
     """The bytes that are missing, or as many as come. Raises `Lost`."""
     wanted = {**headers, "accept-encoding": "identity"}
@@ -203,10 +223,16 @@ def _receive(
     try:
         with client.stream("GET", content.url, headers=wanted) as answer:
             known = partial.at - begins(answer.status_code, answer.headers, partial.at, content)
+            passed, flow = 0, Flow(since=time.monotonic(), start=0)
             for chunk in answer.iter_raw():
-                partial.add(file, chunk[known:])
+                new = chunk[known:]
+                partial.add(file, new if content.bytes is None else new[: content.bytes - partial.at])
                 known = max(0, known - len(chunk))
                 tell(partial.at)
+                if partial.at == content.bytes:  # whatever else comes is not the file
+                    return
+                passed += len(chunk)
+                flow = flow.heard(passed, time.monotonic(), line)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Lost(f"the connection was lost at {partial.at / 1e6:,.1f} MB ({in_short(error)})") from None
     if content.bytes is not None and partial.at != content.bytes:

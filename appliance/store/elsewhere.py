@@ -105,7 +105,7 @@ def _ollama(environ: Mapping[str, str]) -> tuple[Path, ...]:
 def _of_ollama(root: Path) -> Iterator[Theirs]:
     for folder in (root / "manifests-v2", root / "manifests"):  # what is in both is newer in the first
         for path in sorted(folder.glob("*/*/*/*")):
-            if path.name.startswith("."):  # one that is being written
+            if path.name.startswith(".") or not path.is_file():  # one that is being written, or none of theirs
                 continue
             host, namespace, model, tag = path.relative_to(folder).parts
             blob = _model_of(path, root)

@@ -47,6 +47,13 @@ class Hub:
     offline: bool = False
 
     @property
+    def shown(self) -> str:
+        """Its address for people and records: that of a mirror can hold a password."""
+        scheme, slashes, rest = self.endpoint.rpartition("://")
+        authority, slash, path = rest.partition("/")
+        return f"{scheme}{slashes}{authority.rpartition('@')[2]}{slash}{path}"
+
+    @property
     def headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.token}"} if self.token else {}
 
@@ -89,15 +96,15 @@ def look_up(hub: Hub, repo: str, file: str, revision: str | None = None) -> Cont
     except HfHubHTTPError as error:
         raise _refused(hub, repo, file, error) from None
     except (_TRANSPORT, OSError) as error:
-        raise Lost(f"the model hub {hub.endpoint} cannot be reached ({in_short(error)})") from None
+        raise Lost(f"the model hub {hub.shown} cannot be reached ({in_short(error)})") from None
     except ValueError as error:  # an address or a proxy that is none
+        why = str(error).splitlines()[0].rstrip(".") if hub.shown == hub.endpoint else "its address is none"
         raise StoreError(
-            f"{hub.endpoint} cannot be asked: {str(error).splitlines()[0].rstrip('.')}; correct HF_ENDPOINT, "
-            "or the proxy of the environment."
+            f"{hub.shown} cannot be asked: {why}; correct HF_ENDPOINT, or the proxy of the environment."
         ) from None
     if said.commit_hash is None or not said.etag:
         raise StoreError(
-            f"what answers at {hub.endpoint} is not a model hub (perhaps a login page of your network); "
+            f"what answers at {hub.shown} is not a model hub (perhaps a login page of your network); "
             "check the network, or correct HF_ENDPOINT."
         )
     return Content(
@@ -116,7 +123,7 @@ def describe(hub: Hub, name: str) -> Entry:
     for one in siblings(file):
         found = look_up(hub, repo, one)
         if found.sha256 is None:
-            raise StoreError(f"{hub.endpoint} says no hash of {repo}/{one}, so it cannot be verified; use another hub.")
+            raise StoreError(f"{hub.shown} says no hash of {repo}/{one}, so it cannot be verified; use another hub.")
         parts.append(ModelFile(file=one, bytes=found.bytes, sha256=found.sha256))
         commits.add(found.commit)
     return Entry(
@@ -126,7 +133,7 @@ def describe(hub: Hub, name: str) -> Entry:
         revision=commits.pop() if len(commits) == 1 else None,
         parts=tuple(parts),
         folder=place_of(name)[0],
-        come_from=hub.endpoint,
+        come_from=hub.shown,
     )
 
 
@@ -158,27 +165,26 @@ def _refused(hub: Hub, repo: str, file: str, error: HfHubHTTPError) -> Exception
     """What a status means for us: a sentence, or another try."""
     status = error.response.status_code
     if status in (408, 429) or status >= 500:
-        return Lost(f"the model hub {hub.endpoint} answered with HTTP status {status}")
+        return Lost(f"the model hub {hub.shown} answered with HTTP status {status}")
     if isinstance(error, GatedRepoError):
         do = "set HF_TOKEN to a token of that account" if hub.token is None else "try again"
         return StoreError(
-            f"{repo} is only for those who accept its terms: do so at {hub.endpoint}/{repo} with your account, "
-            f"and {do}."
+            f"{repo} is only for those who accept its terms: do so at {hub.shown}/{repo} with your account, and {do}."
         )
     if isinstance(error, EntryNotFoundError):
         return StoreError(_not_there(hub, repo, file))
     if isinstance(error, RevisionNotFoundError):
         return StoreError(f"{repo} has no longer the revision that is wanted of {file}; update the appliance.")
     if isinstance(error, DisabledRepoError):
-        return StoreError(f"{hub.endpoint} has closed {repo}; choose another model.")
+        return StoreError(f"{hub.shown} has closed {repo}; choose another model.")
     if status == 401 and hub.token is not None:
-        return StoreError(f"{hub.endpoint} does not accept your HF_TOKEN; correct it, or unset it for public models.")
+        return StoreError(f"{hub.shown} does not accept your HF_TOKEN; correct it, or unset it for public models.")
     if status in (401, 404):
         return StoreError(
-            f"{hub.endpoint} has no models under {repo}, or they are private; correct the name, or set HF_TOKEN."
+            f"{hub.shown} has no models under {repo}, or they are private; correct the name, or set HF_TOKEN."
         )
     return StoreError(
-        f"{hub.endpoint} refuses {repo}/{file} (HTTP status {status}); look at {hub.endpoint}/{repo} for the reason."
+        f"{hub.shown} refuses {repo}/{file} (HTTP status {status}); look at {hub.shown}/{repo} for the reason."
     )
 
 
@@ -188,7 +194,7 @@ def _not_there(hub: Hub, repo: str, file: str) -> str:
     try:
         files = HfApi(endpoint=hub.endpoint, token=hub.token or False).list_repo_files(repo)
     except (_TRANSPORT, OSError, ValueError, KeyError):
-        return f"{missing}; look at {hub.endpoint}/{repo} for what there is."
+        return f"{missing}; look at {hub.shown}/{repo} for what there is."
     models = [name for name in files if name.lower().endswith(".gguf")]
     if not models:
         return f"{missing}, nor any other GGUF file; choose another repository."

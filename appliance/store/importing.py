@@ -16,7 +16,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.store.catalog import Entry, ModelFile, StoreError, read_catalog
-from appliance.store.disk import CHUNK, PART, Folders, Report, Say, Step, check_room, installing, put, unheard
+from appliance.store.disk import (
+    CHUNK,
+    Folders,
+    Report,
+    Say,
+    Step,
+    check_room,
+    installing,
+    put,
+    scratch,
+    sha256_of,
+    unheard,
+)
 from appliance.store.elsewhere import slug
 from appliance.store.own import keep, own, siblings
 from appliance.store.store import installed, look_at, part_of
@@ -56,24 +68,21 @@ def bring(
         look_at(file, remedy="give another file")
     accept(path)
     called = checked(name or slug(re.sub(r"-\d{5}-of-\d{5}$", "", path.stem)))
-    with installing(called, folders, say):
-        own_folder = folders.models / OWN
-        own_folder.mkdir(parents=True, exist_ok=True)
-        unfinished = [own_folder / f"{called}.{number}{PART}" for number in range(1, len(files) + 1)]
-        try:
-            hashes = []
-            for file, to in zip(files, unfinished, strict=True):
-                to.unlink(missing_ok=True)
-                hashes.append(_take(file, to, folders, called, link=link, report=report))
+    with installing(called, folders.models, say):
+        with scratch(folders.models, ".importing-") as folder:
+            unfinished = [folder / str(number) for number in range(1, len(files) + 1)]
+            hashes = [
+                _take(file, to, folders, called, link=link, report=report)
+                for file, to in zip(files, unfinished, strict=True)
+            ]
             if sha256 is not None and hashes != [sha256]:
                 raise StoreError(f"{path} is damaged: its hash is not the one it should have; get the model again.")
             entry = recognised(hashes) or _named(called, files, hashes, come_from or str(path.parent), folders)
             news = not installed(entry, folders.models) or _differs(entry, folders)
             for part, file in zip(entry.parts, unfinished, strict=True):
-                put(file, part_of(entry, part, folders.models))
-        finally:
-            for file in unfinished:
-                file.unlink(missing_ok=True)
+                target = part_of(entry, part, folders.models)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                put(file, target)
         if entry.folder:
             keep(entry, folders.models)
         return Imported(entry=entry, news=news)
@@ -127,8 +136,12 @@ def _take(file: Path, to: Path, folders: Folders, name: str, *, link: bool, repo
     """Bring one file into the store's folder under a name that nobody reads yet. Gives its hash."""
     total = file.stat().st_size
     step = Step(status="checking", file=file.name, total=total)
+
+    def checked(done: int) -> None:
+        report(replace(step, completed=done))
+
     if link and _linked(file, to):
-        return _hash(to, step, report)
+        return sha256_of(to, checked)
     with file.open("rb") as source, to.open("xb") as target:
         try:
             fcntl.ioctl(target, _CLONE, source.fileno())
@@ -142,7 +155,7 @@ def _take(file: Path, to: Path, folders: Folders, name: str, *, link: bool, repo
                 done += len(chunk)
                 report(replace(step, status="copying", completed=done))
             return digest.hexdigest()
-    return _hash(to, step, report)
+    return sha256_of(to, checked)
 
 
 def _linked(file: Path, to: Path) -> bool:
@@ -151,14 +164,3 @@ def _linked(file: Path, to: Path) -> bool:
     except OSError:  # another disk, or a file that is not ours to link
         return False
     return True
-
-
-def _hash(path: Path, step: Step, report: Report) -> str:
-    digest = hashlib.sha256()
-    done = 0
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            done += len(chunk)
-            report(replace(step, completed=done))
-    return digest.hexdigest()

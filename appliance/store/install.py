@@ -14,7 +14,6 @@ import argparse
 import ctypes
 import errno
 import fcntl
-import hashlib
 import os
 import platform
 import shutil
@@ -23,23 +22,16 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from appliance.store.catalog import StoreError
-from appliance.store.disk import CHUNK, PART, Say, check_room, put
+from appliance.store.disk import CHUNK, Say, check_room, installing, put, scratch, sha256_of
 from appliance.store.manifest import LIBRARIES, MANIFEST, MODELS, WHEELS, Box, Manifest, cpu_flags, objection, parse
 
 _SLACK = 1.4
 """Bytecode beside each source, and blocks that are not full."""
-
-_WHERE = """
-import os
-from appliance.cli.reach import chosen
-from appliance.config import load_config
-print(load_config(chosen(None), os.environ).paths.models)
-"""
 
 
 def own_prefix() -> Path | None:
@@ -68,7 +60,7 @@ def this_box() -> Box:
 
 
 def install(folder: Path, prefix: Path, *, say: Say) -> Manifest:
-    """Install what lies unpacked and verified in `folder`. Raises `StoreError`; then everything is as before."""
+    """Install what lies unpacked and verified in `folder`. Raises `StoreError`; then the program is the one before."""
     manifest = parse((folder / MANIFEST).read_bytes())
     if why := objection(manifest, this_box()):
         raise StoreError(why)
@@ -76,7 +68,9 @@ def install(folder: Path, prefix: Path, *, say: Say) -> Manifest:
         versions = prefix / "versions"
         versions.mkdir(parents=True, exist_ok=True)
         with alone(prefix / ".lock", "another installation into this folder is running"):
-            _sweep(prefix)
+            before = _current(prefix)
+            # A killed one never became current, and nothing runs from what has no program yet.
+            _sweep(prefix, (before, *(program.parents[1] for program in versions.glob("*/bin/appliance"))))
             check_room("appliance", int(manifest.unpacked * _SLACK), versions)
             new = Path(tempfile.mkdtemp(prefix=f"{manifest.version}-", dir=versions))
             new.chmod(0o755)
@@ -86,8 +80,10 @@ def install(folder: Path, prefix: Path, *, say: Say) -> Manifest:
                 _place_models(new, folder, manifest, say)
                 _switch(prefix, new)
             except BaseException:
-                shutil.rmtree(new, ignore_errors=True)
+                if _current(prefix) != new:  # else Ctrl-C came too late
+                    shutil.rmtree(new, ignore_errors=True)
                 raise
+            _sweep(prefix, (before, new))
     except OSError as error:
         raise StoreError(why_not_written(error)) from None
     return manifest
@@ -157,28 +153,34 @@ def _prove(new: Path) -> None:
 
 
 def _place_models(new: Path, folder: Path, manifest: Manifest, say: Say) -> None:
-    """Each model into the store of whoever installs: linked where that is possible, copied otherwise."""
+    """Each model into the store of whoever installs: linked where that is possible, copied otherwise.
+
+    The catalog's lie in the store itself. What is in its folders may be the user's own under the same name, and stays.
+    """
     pieces = manifest.within(MODELS)
     if not pieces:
         return
-    run = _run([str(new / "bin/python"), "-I", "-c", _WHERE])
+    run = _run([str(new / "bin/appliance"), "models", "path", "starter"])
     if run.returncode != 0:
         last = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise StoreError(f"where the models should lie could not be found out: {last.rstrip('.')}.")
-    store = Path(run.stdout.strip())
-    for piece in pieces:
-        target = store / piece.path.partition("/")[2]
-        if target.is_file() and target.stat().st_size == piece.bytes and _sha256(target) == piece.sha256:
-            continue
-        say(f"Putting {target.name} into {target.parent} ...")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(target.name + PART)
-        try:
-            unfinished.unlink(missing_ok=True)
-            _link_or_copy(folder / piece.path, unfinished, piece.bytes)
-            put(unfinished, target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+    store = Path(run.stdout.strip()).parent
+    with ExitStack() as stack:
+        for name in sorted(manifest.models):
+            stack.enter_context(installing(name, store, say))
+        beside = stack.enter_context(scratch(store, ".importing-"))
+        for number, piece in enumerate(pieces):
+            target = store / piece.path.partition("/")[2]
+            if target.is_file():
+                if target.stat().st_size == piece.bytes and sha256_of(target) == piece.sha256:
+                    continue
+                if target.parent != store:
+                    say(f"{target} is another file than the bundle's, and stays; delete it to take the bundle's.")
+                    continue
+            say(f"Putting {target.name} into {target.parent} ...")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link_or_copy(folder / piece.path, beside / str(number), piece.bytes)
+            put(beside / str(number), target)
 
 
 def _link_or_copy(source: Path, target: Path, size: int) -> None:
@@ -190,21 +192,12 @@ def _link_or_copy(source: Path, target: Path, size: int) -> None:
             shutil.copyfileobj(old, new, CHUNK)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _switch(prefix: Path, new: Path) -> None:
     """From here on `PREFIX/bin/appliance` is the new one. Either the rename happened or it did not."""
-    before = _current(prefix)
     (prefix / "bin").mkdir(exist_ok=True)
     _point(prefix / "bin/appliance", Path("../current/bin/appliance"))
     os.sync()
     _point(prefix / "current", new.relative_to(prefix))
-    for other in (prefix / "versions").iterdir():
-        if other not in (new, before):
-            shutil.rmtree(other, ignore_errors=True)
 
 
 def _point(link: Path, to: Path) -> None:
@@ -219,12 +212,22 @@ def _current(prefix: Path) -> Path | None:
     return prefix / link.readlink() if link.is_symlink() else None
 
 
-def _sweep(prefix: Path) -> None:
-    """What a killed installation left behind: it never became current, and nothing runs from it."""
-    current = _current(prefix)
-    for folder in (prefix / "versions").iterdir():
-        if folder != current and not (folder / "bin/appliance").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+def _sweep(prefix: Path, keep: Collection[Path | None]) -> None:
+    """Delete the other versions. What runs, or cannot be deleted now, waits for the next time."""
+    with suppress(OSError):
+        for folder in (prefix / "versions").iterdir():
+            if folder not in keep and not runs(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def runs(folder: Path, processes: Path = Path("/proc")) -> bool:
+    """Is there a program that was started from in here? It loads more of its files later."""
+    began = os.fsencode(f"{folder}{os.sep}")
+    for process in processes.glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if any(word.startswith(began) for word in process.read_bytes().split(b"\0")):
+                return True
+    return False
 
 
 @contextmanager
@@ -253,17 +256,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prefix", type=Path, default=None, help="the folder to install into")
     args = parser.parse_args(argv)
     prefix = Path(os.path.abspath(args.prefix or default_prefix()))
-    upgrade = _current(prefix) is not None
+    before = _current(prefix)
     try:
         manifest = install(args.folder, prefix, say=lambda line: print(line, flush=True))
     except StoreError as error:
         print(f"install: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("install: interrupted; nothing was installed.", file=sys.stderr)
+        happened = (
+            "nothing was installed" if _current(prefix) == before else f"it is installed in {prefix} all the same"
+        )
+        print(f"install: interrupted; {happened}.", file=sys.stderr)
         return 130
     print(f"Installed in {prefix}.")
-    if upgrade:
+    if before is not None:
         print("A service that runs goes on with the version before, until it is restarted.")
     print(f"Next:\n\n    {next_command(manifest, prefix)}\n")
     return 0

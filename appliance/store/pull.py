@@ -50,7 +50,7 @@ def pull(
 ) -> bool:
     """Install `entry` if it is not there yet, whole; was there anything to do? Raises `StoreError`."""
     again = "try again" if entry.package else AGAIN
-    with installing(entry.name, folders, say, again=again):
+    with installing(entry.name, folders.models, say, again=again):
         if installed(entry, folders.models):
             try:
                 verify(entry, folders.models, lambda done, total: report(_checking(entry, done, total)))
@@ -87,7 +87,7 @@ def _from_hub(entry: Entry, folders: Folders, *, say: Say, report: Report, hub: 
     size = sum(content.bytes or 0 for content in found.values()) or entry.roughly or 0
     check_room(entry.name, max(0, size - here), folders.models)
     ready = f", of which {here / 1e6:,.0f} MB are here" if here else ""
-    say(f"Downloading {size / 1e6:,.0f} MB from {hub.endpoint}/{entry.repo}{ready} ...")
+    say(f"Downloading {size / 1e6:,.0f} MB from {hub.shown}/{entry.repo}{ready} ...")
     for part, target in wanted.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         download(

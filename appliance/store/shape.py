@@ -9,7 +9,7 @@ own quantizer does for a file type (`llama_tensor_get_type` in its `src/llama-qu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count, islice, product
 from pathlib import Path
@@ -18,8 +18,6 @@ from typing import Any
 
 from appliance.store.catalog import StoreError
 from appliance.store.gguf import QUANTS, Tensor, Value, head, padded
-
-Progress = Callable[[int, int], None]
 
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 BYTES = 256

@@ -7,23 +7,18 @@ hash only when it is asked for, because it takes a minute for a large model.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from appliance.store.catalog import Entry, ModelFile, StoreError
+from appliance.store.disk import Progress, sha256_of
 from appliance.store.own import HUB, known, place_of
 
 __all__ = ["Resolved", "StoreError", "installed", "path_of", "resolve", "verify"]
 
-Progress = Callable[[int, int], None]
-"""Told how many bytes of how many are done."""
-
 _MAGIC = b"GGUF"
-_CHUNK = 1 << 20
 
 
 class _Paths(Protocol):
@@ -95,18 +90,14 @@ def _is_path(model: str) -> bool:
 
 
 def _missing(entry: Entry) -> str:
-    return f'the model "{entry.name}" is not installed; {_get(entry)}.'
-
-
-def _get(entry: Entry) -> str:
-    if entry.come_from and not entry.repo:
-        return "import it again"
-    return f'run "appliance models pull {entry.name}"'
+    return f'the model "{entry.name}" is not installed; {remedy(entry)}.'
 
 
 def remedy(entry: Entry) -> str:
-    """What to do about a file that is not what it should be."""
-    return _get(entry)
+    """What to do about a file that is not what it should be, or not there."""
+    if entry.come_from and not entry.repo:
+        return "import it again"
+    return f'run "appliance models pull {entry.name}"'
 
 
 def look_at(path: Path, *, expected: int | None = None, remedy: str = "get it again") -> None:
@@ -130,21 +121,21 @@ def verify(entry: Entry, models: Path, progress: Progress | None = None) -> None
     paths = [part_of(entry, part, models) for part in entry.parts]
     total = sum(path.stat().st_size for path in paths if path.is_file())
     done = 0
+
+    def told(here: int) -> None:
+        if progress:
+            progress(done + here, total)
+
     for part, path in zip(entry.parts, paths, strict=True):
         if not path.is_file():
             raise StoreError(_missing(entry))
         look_at(path, expected=part.bytes, remedy=remedy(entry))
-        digest = hashlib.sha256()
         try:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
-                    done += len(chunk)
-                    if progress:
-                        progress(done, total)
+            found = sha256_of(path, told)
+            done += path.stat().st_size
         except OSError as error:
             raise StoreError(f"the model {path} cannot be read: {error.strerror}.") from None
-        check_hash(part, path, digest.hexdigest(), remedy(entry))
+        check_hash(part, path, found, remedy(entry))
 
 
 def check_hash(part: ModelFile, path: Path, found: str, remedy: str) -> None:

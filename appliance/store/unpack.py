@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +20,8 @@ from pathlib import Path
 from typing import IO
 
 from appliance.store.catalog import StoreError
-from appliance.store.disk import CHUNK
+from appliance.store.disk import CHUNK, Progress, scratch
 from appliance.store.manifest import MANIFEST, MOST_BYTES, SEAL, WHEELS, Manifest, parse, seal
-from appliance.store.store import Progress
 
 TOP = "appliance-bundle"
 """What the one folder of a bundle begins with."""
@@ -73,11 +71,10 @@ def check(file: Path, progress: Progress | None = None) -> Opened:
 def unpacked(file: Path, beside: Path, progress: Progress | None = None) -> Iterator[tuple[Opened, Path]]:
     """The bundle, verified, in a folder under `beside` that goes away afterwards. Raises `StoreError`."""
     try:
-        beside.mkdir(parents=True, exist_ok=True)
-        if file.is_file() and shutil.disk_usage(beside).free < file.stat().st_size:
-            raise OSError(errno.ENOSPC, "")
-        with tempfile.TemporaryDirectory(dir=beside, prefix=".unpacking-") as scratch:
-            yield _read(file, Path(scratch), progress), Path(scratch)
+        with scratch(beside, ".unpacking-") as folder:
+            if file.is_file() and shutil.disk_usage(beside).free < file.stat().st_size:
+                raise OSError(errno.ENOSPC, "")
+            yield _read(file, folder, progress), folder
     except OSError as error:
         raise StoreError(why_not_written(error, beside)) from None
 

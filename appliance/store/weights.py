@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,10 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from appliance.store.catalog import StoreError
+from appliance.store.disk import PART, Progress
 from appliance.store.gguf import QUANTS, Tensor, head, padded
 from appliance.store.shape import BYTES, MARKS, Shape, meta
-
-Progress = Callable[[int, int], None]
 
 _CHUNK = 4 << 20
 _POOL = 4 << 20
@@ -30,7 +29,7 @@ def write_random(shape: Shape, path: Path, *, seed: int = 0, progress: Progress 
     """A model of this shape with random weights, at `path` once it is whole. Raises `StoreError`."""
     first = head(meta(shape), shape.tensors)
     size = len(first) + sum(padded(tensor.bytes) for tensor in shape.tensors)
-    unfinished = path.with_name(path.name + ".part")
+    unfinished = path.with_name(path.name + PART)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free

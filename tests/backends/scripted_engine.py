@@ -29,7 +29,7 @@ def say(*frames):
 
 
 def load(frame):
-    if frame["path"] == "wrong":
+    if frame["path"] == "wrong" or (frame["path"] == "spoilt" and os.path.exists(frame["template"])):
         say({"op": "fatal", "message": "wrong is not a GGUF file."})
         os._exit(64)
     if frame["path"] == "never":

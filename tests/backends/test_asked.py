@@ -203,6 +203,7 @@ def test_tools_and_forms_are_told_as_they_were_asked_for(asks: dict[str, Any], t
 # ------------------------------------------------------------------------------------------------- half a call
 
 HALF_CALL = ToolCall(id="1", name="look", arguments='{"a')
+HALF_NAME = ToolCall(id="1", name="lo", arguments="", half=True)
 CALLED = {"call": {"name": "look", "arguments": '{"a'}}
 WHOLE_CALL = ToolCall(id="0", name="find", arguments='{"b":1}')
 FOUND = {"call": {"name": "find", "arguments": '{"b":1}'}}
@@ -216,6 +217,8 @@ FOUND = {"call": {"name": "find", "arguments": '{"b":1}'}}
         ((Text("I "), Reasoning("hm"), Text("look."), WHOLE_CALL, HALF_CALL), [{"text": "I look."}, FOUND, CALLED]),
         ((WHOLE_CALL, Text("And?")), [FOUND, {"text": "And?"}]),
         ((replace(WHOLE_CALL, arguments=""),), [{"call": {"name": "find", "arguments": ""}}]),
+        ((HALF_NAME,), [{"call": {"name": "lo", "arguments": "", "half": True}}]),
+        ((HALF_NAME, HALF_CALL), [{"call": {"name": "lo", "arguments": "{}"}}, CALLED]),
         ((replace(WHOLE_CALL, arguments=" "), HALF_CALL), [{"call": {"name": "find", "arguments": "{}"}}, CALLED]),
     ],
 )

@@ -42,6 +42,17 @@ async def test_whoever_gives_up_or_is_refused_is_in_nobodys_way() -> None:
     assert len(line) == 0
 
 
+async def test_who_waits_for_the_line_to_be_empty_hears_of_it() -> None:
+    line = Line(queue=2, slots=1)
+    last = asyncio.ensure_future(line.turn(lambda foremost: None, first=False))
+    await asyncio.sleep(0)
+    emptied = asyncio.ensure_future(line.news())
+    await asyncio.sleep(0)
+    last.cancel()
+    await asyncio.wait_for(emptied, 5)
+    assert len(line) == 0
+
+
 @pytest.mark.parametrize(
     ("waiting", "up", "one_by_one", "words"),
     [

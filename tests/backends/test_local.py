@@ -225,6 +225,12 @@ async def test_half_a_call_goes_on_without_a_new_beginning() -> None:
     assert events == [STARTED, READ, ToolCallDelta(index=0, arguments="1}")]
 
 
+async def test_the_rest_of_a_name_is_no_new_beginning() -> None:
+    frames: list[Frame] = [begun(), {"op": "name", "id": 1, "index": 0, "name": "ok"}]
+    [events] = await answer(Scripted(frames), asked())
+    assert events == [STARTED, READ, ToolCallDelta(index=0, arguments="", name="ok")]
+
+
 async def test_it_is_followed_with_its_tools_and_the_words_before_the_first_call() -> None:
     engine = Scripted()
     half = said("assistant", Reasoning("hm"), Text("I look."), ToolCall(id="1", name="look", arguments='{"a'))

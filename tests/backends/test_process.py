@@ -14,15 +14,14 @@ import pytest
 from appliance.backends import child
 from appliance.core.chat import BackendError, Fault
 from appliance.core.frames import Frame
-from tests.backends.engines import ask, job, running, text
+from tests.backends.engines import ask, job, running, text, until
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_it_starts_at_once_and_becomes_ready_later(python: str) -> None:
     async with running(python) as engine:
-        assert engine.state == "loading"
-        assert engine.ready is None
+        assert (engine.state, engine.ready) == ("starting", None)
         ready = await engine.wait_ready(10)
         assert (engine.state, ready, engine.progress) == ("ready", engine.ready, 1.0)
         assert ready.model["name"] == "scripted"
@@ -87,7 +86,7 @@ async def test_who_waited_for_a_slot_had_no_part_in_a_death(python: str) -> None
             await waiting
         with pytest.raises(BackendError) as worked:
             await anext(busy)
-    assert [(error.value.fault, error.value.waited) for error in (waited, worked)] == [
+    assert [(error.value.fault, error.value.innocent) for error in (waited, worked)] == [
         (Fault.CRASHED, True),
         (Fault.CRASHED, False),
     ]
@@ -97,7 +96,7 @@ async def test_nobody_waited_as_long_as_a_slot_was_free(python: str) -> None:
     async with running(python) as engine:
         with pytest.raises(BackendError) as caught:
             await ask(engine, "malformed")
-    assert not caught.value.waited
+    assert not caught.value.innocent
 
 
 async def test_a_kill_from_outside_is_survived(python: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -111,6 +110,20 @@ async def test_a_kill_from_outside_is_survived(python: str, caplog: pytest.LogCa
         assert text(await ask(engine, "hello")) == "hello"
         assert engine.pid not in (None, first)
     assert "died with signal 9; starting it again" in caplog.text
+
+
+async def test_one_for_which_the_system_has_no_room_yet_is_started_when_it_has(
+    python: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("appliance.backends.process.RESPAWN_SECONDS", 0.01)
+    os.rename(python, f"{python}.later")
+    async with running(python) as engine:
+        asking = asyncio.ensure_future(ask(engine, "hello"))
+        await until(lambda: len(caplog.records) > 1)
+        assert (engine.state, engine.pid) == ("starting", None)
+        os.rename(f"{python}.later", python)
+        assert text(await asking) == "hello"
+    assert caplog.records[0].getMessage() == "the engine cannot be started (No such file or directory); trying again"
 
 
 async def test_nonsense_in_the_pipe_is_a_crash(python: str) -> None:

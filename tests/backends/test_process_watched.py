@@ -20,7 +20,7 @@ from appliance.core.keeper import Keeper
 from appliance.core.watch import Patience
 from tests.backends.engines import ask, job, running, text, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.live, pytest.mark.anyio]
 
 STRICT = Patience(idle=60.0, silence=0.1, probe=1.0, longest_probe=1.0, look=0.1)
 CURIOUS = Patience(idle=0.02, silence=0.02, probe=60.0, look=0.01)

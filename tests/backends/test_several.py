@@ -16,6 +16,7 @@ from appliance.core.chat import (
     ChatRequest,
     Degraded,
     Event,
+    Fault,
     Finish,
     Message,
     Odds,
@@ -26,6 +27,7 @@ from appliance.core.chat import (
     Usage,
 )
 from appliance.core.frames import Frame
+from tests.backends.engines import until
 
 pytestmark = pytest.mark.anyio
 
@@ -136,6 +138,28 @@ async def test_an_engine_that_dies_ends_them_all() -> None:
     with pytest.raises(RuntimeError, match="dead"):
         await answer(engine, ask(2))
     assert sorted(engine.closed) == [0, 1]
+
+
+async def test_of_an_engine_that_dies_those_that_were_at_work_speak_and_not_one_that_waited() -> None:
+    died, waited = (BackendError(Fault.CRASHED, "It died.", innocent=innocent) for innocent in (False, True))
+    last = asyncio.Event()
+    engine = Engine([[begun()], [text("A")], last, died], [waited])
+    answering = asyncio.ensure_future(answer(engine, ask(2)))
+    await until(lambda: engine.closed == [1])
+    last.set()
+    with pytest.raises(BackendError) as raised:
+        await answering
+    assert raised.value is died
+
+
+async def test_who_only_waited_says_so_if_nobody_was_at_work() -> None:
+    waited = BackendError(Fault.CRASHED, "It died.", innocent=True)
+    with pytest.raises(BackendError) as raised:
+        await answer(Engine([[begun()], [text("A")], [finish(1)]], [waited], [waited]), ask(3))
+    assert raised.value is waited
+    with pytest.raises(BackendError) as raised:
+        await answer(Engine([waited]), ask(2))
+    assert raised.value is waited
 
 
 async def test_whoever_stops_listening_ends_them_all() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from campaign_plan import ON_THE_WIRE, plan
 
+pytestmark = pytest.mark.long
+
 CAMPAIGN = Path(__file__).resolve().parents[2] / "bench" / "campaign.py"
 
 

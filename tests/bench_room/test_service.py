@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from appliance.bench import service
 from appliance.bench.asking import Failed
 from appliance.bench.service import FAILING, FAST, Service, written
 from appliance.config import load_config
@@ -32,6 +34,25 @@ def test_it_takes_over_the_model_and_nothing_of_clouds_keys_and_state(tmp_path: 
     ]
     assert (own.server.host, own.server.port) == ("127.0.0.1", 4711)
     assert own.warnings == ()
+
+
+@pytest.mark.anyio
+async def test_one_that_never_stands_by_is_not_waited_for_for_ever(
+    tmp_path: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Alive:
+        returncode = None
+
+    async def engine() -> dict[str, int]:
+        return {"standby_ready": 0}
+
+    waiting = Service(load_config(None, {"APPLIANCE_HOME": str(isolated)}), context=256, folder=tmp_path, clouds={})
+    monkeypatch.setattr(waiting, "_process", Alive())
+    monkeypatch.setattr(waiting, "engine", engine)
+    now = iter(range(0, 1000, 99))
+    monkeypatch.setattr(service, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    with pytest.raises(Failed, match=r"the service did not stand by within 300 s\."):
+        await waiting.caught_up()
 
 
 @pytest.mark.live

@@ -12,6 +12,7 @@ import pytest
 
 from appliance.__main__ import main
 from appliance.backends import box
+from appliance.cli import probing
 from appliance.core.chat import BackendError, Fault
 from appliance.core.machine import Device, Machine, Pace, Placement, Read, Weight
 from appliance.store import weights
@@ -142,7 +143,9 @@ def test_with_a_gpu_the_models_for_gpus_are_recommended(made: Made, capsys: pyte
     assert {layers for _, layers in made.run} == {0, "auto"}  # some models are partly on the CPU
 
 
-def test_the_probes_are_run_once_on_a_box(made: Made, model: str, isolated: Path) -> None:
+def test_the_probes_are_run_once_on_a_box(
+    made: Made, model: str, isolated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["models", "fit", model]) == 0
     ran = len(made.run)
     assert main(["models", "fit", model]) == 0
@@ -150,6 +153,9 @@ def test_the_probes_are_run_once_on_a_box(made: Made, model: str, isolated: Path
     made.machine = replace(MACHINE, build="1.2.4")  # another build computes otherwise
     assert main(["models", "fit", model]) == 0
     assert len(made.run) == 2 * ran
+    monkeypatch.setattr(probing, "__version__", "9.9.9")  # its probes may be others
+    assert main(["models", "fit", model]) == 0
+    assert len(made.run) == 3 * ran
     assert not list(isolated.rglob("*.gguf"))
 
 

@@ -24,8 +24,9 @@ esac
 """
 JOURNALCTL = """#!/bin/sh
 echo "appliance 0.1.0"
-echo "The local model cannot be used: it is damaged."
-echo "Main process exited"
+echo "No layer of the model is on a GPU."
+echo "Traceback"
+test "$3" = _TRANSPORT=stdout || echo "appliance.service: Failed with result 'exit-code'."
 """
 
 
@@ -121,7 +122,7 @@ def test_one_that_does_not_start_says_why_in_its_own_words(
     (machine.root / "broken").touch()
     assert main(["service", "install"]) == 1
     assert sorry(capsys) == (
-        "appliance.service is installed and does not start: The local model cannot be used: it is damaged. "
+        "appliance.service is installed and does not start: No layer of the model is on a GPU. "
         'Then run "systemctl restart appliance.service".'
     )
 
@@ -164,6 +165,35 @@ def test_with_a_wrong_file_nothing_is_installed(machine: Machine, capsys: pytest
     assert main(["service", "install", "--config", str(file)]) == 64
     assert sorry(capsys).endswith('line 2: [local] has no key "contxt"; did you mean "context"?')
     assert not machine.unit.exists()
+
+
+def test_what_lies_where_somebody_stands_is_not_taken_for_the_services(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    mine = tmp_path / "here/appliance.toml"
+    mine.write_text("[local]\ncontxt = 5\n")  # wrong, and nobody minds
+    assert main(["service", "install"]) == 0
+    said = capsys.readouterr()
+    usual = "/etc/appliance/appliance.toml"
+    assert said.err == (
+        f"appliance.toml of this folder is not what the service reads; say --config appliance.toml, "
+        f"or keep it as {usual}.\n"
+    )
+    assert f"  configuration  {usual}; after a change" in said.out
+
+
+def test_the_file_in_the_services_own_folder_is_read_and_named(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = machine.root / "var/appliance.toml"  # written by `sudo env APPLIANCE_HOME=... appliance models use`
+    own.write_text("[local]\ncontxt = 5\n")
+    assert main(["service", "install"]) == 64
+    assert str(own) in sorry(capsys)
+    own.write_text("[local]\ncontext = 2048\n")
+    assert main(["service", "install"]) == 0
+    assert f"  configuration  {own}; after a change" in capsys.readouterr().out
 
 
 def test_a_key_that_systemd_brings_is_not_asked_for_before(machine: Machine) -> None:

@@ -222,6 +222,7 @@ def test_behind_our_white_space_what_must_come_can_come():
     assert ours(NAMED, '{"city": 1 ', ', "unit"')
 
 
+@pytest.mark.long
 def test_a_document_is_ours_in_each_of_the_usual_layouts_or_in_none():
     layouts = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": "\t"})
     seen = {True: 0, False: 0}
@@ -266,6 +267,7 @@ def cases(first, count):
         yield made, rules, chance, [value for value in documents if schemas.fits(made, value)]
 
 
+@pytest.mark.long
 def test_documents_are_accepted_at_every_byte_however_they_are_spelled():
     seen = 0
     for made, rules, chance, documents in cases(0, 200):
@@ -280,6 +282,7 @@ def test_documents_are_accepted_at_every_byte_however_they_are_spelled():
     assert seen > 300
 
 
+@pytest.mark.long
 def test_damaged_documents_are_accepted_only_if_a_validator_likes_them():
     found = {True: 0, False: 0}
     for made, rules, chance, documents in cases(1_000, 200):
@@ -293,6 +296,7 @@ def test_damaged_documents_are_accepted_only_if_a_validator_likes_them():
     assert min(found.values()) > 100
 
 
+@pytest.mark.long
 def test_from_wherever_a_document_was_cut_it_can_be_ended():
     for made, rules, chance, documents in cases(2_000, 200):
         for value in documents:

@@ -30,6 +30,8 @@ from appliance.core.route import legs
 from appliance.core.scopes import Breakers
 from tests.core.world import DAY, NEVER, OFFERS, SIGNED, Box, Cloud, outages, requests
 
+pytestmark = pytest.mark.long
+
 REQUESTS = 30_000
 DAYS = int(os.environ.get("APPLIANCE_DAYS", "3"))
 COOLDOWN, INTERVAL = 10.0, 30.0

@@ -237,6 +237,7 @@ def test_one_paragraph_and_then_a_long_wait_is_alive():
 GAPS = st.floats(min_value=0.001, max_value=19.9)
 
 
+@pytest.mark.long
 @given(st.lists(st.tuples(GAPS, st.integers(200, 3000)), min_size=1, max_size=60))
 def test_whoever_says_enough_each_time_may_take_any_time(bursts_of):
     now, rhythm = 0.0, []
@@ -246,6 +247,7 @@ def test_whoever_says_enough_each_time_may_take_any_time(bursts_of):
     assert dies(rhythm) is None
 
 
+@pytest.mark.long
 @given(st.floats(min_value=0.1, max_value=PAUSE - 0.5), st.floats(min_value=0.0, max_value=0.9), st.integers(0, 200))
 def test_less_than_a_tenth_is_dead_whatever_the_rhythm(every, share, before):
     """Any steady drip that pauses less than a pause, behind any healthy beginning."""
@@ -258,6 +260,7 @@ def test_less_than_a_tenth_is_dead_whatever_the_rhythm(every, share, before):
     assert died <= start + SPAN + 2 * every
 
 
+@pytest.mark.long
 @given(st.lists(st.tuples(st.floats(min_value=0.0, max_value=30.0), st.integers(0, 500)), max_size=60))
 def test_nothing_is_given_up_before_a_whole_span_and_only_for_too_little(steps):
     now, rhythm = 0.0, []

@@ -198,6 +198,7 @@ def letters(events):
     return [(type(event), letter) for event in events for letter in event.text]
 
 
+@pytest.mark.long
 @given(SAYINGS, st.data())
 def test_any_answer_cut_anywhere_is_gone_on_with_from_exactly_there(sayings, data):
     said = letters(events_of(sayings))
@@ -206,6 +207,7 @@ def test_any_answer_cut_anywhere_is_gone_on_with_from_exactly_there(sayings, dat
     assert letters(heard(committed, *events_of(sayings))) == said[cut:]
 
 
+@pytest.mark.long
 @given(SAYINGS, SAYINGS)
 def test_what_is_heard_continues_what_there_was_or_it_is_another_answer(first, second):
     had, says = letters(events_of(first)), letters(events_of(second))

@@ -15,6 +15,7 @@ FRAMES = st.lists(
 )
 
 
+@pytest.mark.long
 @given(FRAMES, st.lists(st.integers(1, 30), min_size=1))
 def test_frames_come_out_as_they_went_in_however_the_bytes_are_cut(frames: list[Any], sizes: list[int]) -> None:
     data = b"".join(encode(frame) for frame in frames)

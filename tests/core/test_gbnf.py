@@ -118,6 +118,7 @@ def test_a_grammar_that_cannot_be_used_is_refused_in_a_sentence(grammar: str, se
     assert str(caught.value) == sentence
 
 
+@pytest.mark.long
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(st.characters(exclude_characters="\x7f")),
@@ -175,6 +176,7 @@ def test_a_grammar_that_can_be_read_in_many_ways_takes_no_longer_for_it(grammar:
     assert time.process_time() - began < 2
 
 
+@pytest.mark.long
 def test_where_it_takes_too_long_all_the_same_the_text_ends_in_a_sentence() -> None:
     place = read('root ::= "a" root "a" | "a" root | ""').start
     began = time.process_time()

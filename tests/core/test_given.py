@@ -210,3 +210,25 @@ def test_a_name_that_comes_in_pieces_is_one():
         ToolCallDelta(index=0, arguments='{"a'),
     )
     assert (parts(given), given.characters) == ((ToolCall(id="1", name="get_weather", arguments='{"a'),), 3)
+
+
+@pytest.mark.parametrize(
+    ("events", "half"),
+    [
+        ([ToolCallStart(index=0, id="1", name="get_", wire=Wire("openai", b"x"))], True),
+        ([ToolCallStart(index=0, id="1", name="get_", wire=Wire("openai", b"x")), argues(0, "")], True),
+        ([ToolCallStart(index=0, id="1", name="get_", wire=Wire("openai", b"x")), argues(0, " ")], False),
+        ([begins(0)], False),
+        (
+            [
+                BlockStart(index=0, kind="tool_call", wire=Wire("anthropic", b"x")),
+                ToolCallStart(index=0, id="1", name="get_", wire=Wire("anthropic", b"")),
+            ],
+            False,
+        ),
+    ],
+)
+def test_a_clouds_name_may_not_be_whole_until_an_argument_comes_and_where_blocks_begin_it_is(events, half):
+    given = noted(*events)
+    [call] = parts(given)
+    assert (call.half, given.continuable) == (half, True)

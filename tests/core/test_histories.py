@@ -39,6 +39,8 @@ from appliance.core.relay import Relay
 from appliance.core.route import Offer, legs
 from appliance.core.scopes import Breakers
 
+pytestmark = pytest.mark.long
+
 OFFERS = (Offer(name="claude"), Offer(name="openai", prefill=True), Offer(name="gemini"))
 LIMITS = Limits(first_content=5.0, stall=8.0, whole=20.0, total=60.0)
 QUESTION = (Message(role="user", parts=(Text("Why?"),)),)

@@ -351,20 +351,19 @@ def test_a_request_that_was_alive_at_two_deaths_is_refused():
 
 def test_a_request_that_only_waited_in_line_is_not_one_that_kills():
     relay, _ = begin(BOX)
-    waited = BackendError(Fault.CRASHED, "It died.", waited=True)
+    waited = BackendError(Fault.CRASHED, "It died.", innocent=True)
     for time in (1.0, 2.0, 3.0):
         assert told(relay.fail(waited, time))[1:] == [("call", "local", None)]
     relay.fail(broke(Fault.CRASHED), 4.0)
     assert told(relay.fail(broke(Fault.CRASHED), 5.0))[1:] == [("done", Fault.SERVER)]
 
 
-def test_one_of_several_choices_that_waited_does_not_speak_for_the_others():
-    relay, _ = begin(BOX, request=ask(n=2, stream=False))
-    waited = BackendError(Fault.CRASHED, "It died.", waited=True)
-    for time in (1.0, 3.0):
-        relay.receive([START, text("a")], time)
-        actions = relay.fail(waited, time + 1)
-    assert told(actions)[1:] == [("done", Fault.SERVER)]
+def test_an_answer_whose_engine_was_taken_away_goes_on_however_often_that_happens():
+    relay, _ = begin(BOX)
+    exchanged = BackendError(Fault.CRASHED, "It was exchanged.", innocent=True)
+    for time, said in ((1.0, "a"), (2.0, "ab"), (3.0, "abc")):
+        relay.receive([START, text(said[-1])], time)
+        assert told(relay.fail(exchanged, time))[1:] == [("call", "local", said)]
 
 
 # -------------------------------------------------------------------------------------------- deadlines

@@ -282,6 +282,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_or_bounded_and_never_stalls(name):
     begun = time.thread_time()
@@ -297,6 +298,7 @@ def test_a_bomb_is_refused_or_bounded_and_never_stalls(name):
     assert time.thread_time() - begun < 1.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["enum of letters", "deep long keys", "many patterns", "enum of numbers"])
 def test_what_is_made_of_a_bomb_does_not_fill_the_memory(name):
     tracemalloc.start()

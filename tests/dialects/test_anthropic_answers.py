@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from anthropic.types import Message as TheirMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -152,6 +153,7 @@ def calls_of(legs: Sequence[Sequence[Event]]) -> list[str]:
     return list(found.values())
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=150)  # a busy machine is no failure
 @given(legs=LEGS, size=st.integers(1, 9), finish=st.sampled_from(["stop", "length", "tool_calls", "other"]))
 def test_the_grammar_holds_and_nothing_is_lost(legs: Sequence[Any], size: int, finish: Any) -> None:

@@ -50,6 +50,7 @@ def dialect_of(path: Any) -> Dialect:
 # --------------------------------------------------------------------------------------- what it ought to be
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(whole=completions(), cuts=CUTS, size=st.sampled_from(SIZES))
 def test_a_completion_that_is_streamed_is_itself_again_and_what_the_official_client_makes(
@@ -70,6 +71,7 @@ def _spoken(whole: dict[str, Any], index: int) -> bool:
     return whole["choices"][index]["message"]["content"] is not None
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(whole=messages(), cuts=CUTS, size=st.sampled_from(SIZES))
 def test_a_message_that_is_streamed_is_itself_again_and_what_the_official_client_makes(
@@ -244,6 +246,7 @@ MEMBERS = st.dictionaries(st.sampled_from("delta message content_block index usa
 KINDS = st.sampled_from("message_start content_block_start content_block_delta message_delta ping".split())
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(odd=st.lists(st.tuples(KINDS, MEMBERS), max_size=4))
 def test_whatever_a_cloud_of_anthropics_sends_it_is_an_answer_or_one_of_our_sentences(odd: list[Any]) -> None:
@@ -256,6 +259,7 @@ def test_whatever_a_cloud_of_anthropics_sends_it_is_an_answer_or_one_of_our_sent
     assert body["content"] is not None
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(odd=st.lists(st.fixed_dictionaries({"choices": st.lists(ODD, max_size=2), "usage": ODD}), max_size=3))
 def test_whatever_a_cloud_of_openais_sends_it_is_an_answer_or_one_of_our_sentences(odd: list[Any]) -> None:

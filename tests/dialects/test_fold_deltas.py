@@ -94,6 +94,23 @@ def test_calls_are_told_apart_as_in_a_stream(fragments: list[Any], calls: list[t
     ]
 
 
+@pytest.mark.parametrize(
+    ("names", "whole"),
+    [
+        (["get_", "weather"], "get_weather"),
+        (["look", "look", None], "look"),
+        (["g", "e", "t"], "get"),
+        ([None, "f"], "f"),
+    ],
+)
+def test_a_name_is_said_in_pieces_or_again_and_again(names: list[str | None], whole: str) -> None:
+    made = [{"name": name, "arguments": piece} for name, piece in zip(names, "{ }", strict=False)]
+    calls = [{"index": 0, "id": "a" if at == 0 else None, "function": one} for at, one in enumerate(made)]
+    [call] = said(*({"tool_calls": [one]} for one in calls), reason="tool_calls")["tool_calls"]
+    assert call["function"] == {"name": whole, "arguments": "{ }"[: len(names)]}
+    assert said(*({"function_call": one} for one in made))["function_call"]["name"] == whole
+
+
 def test_a_custom_call_has_its_input() -> None:
     first = {"index": 0, "id": "c", "type": "custom", "custom": {"name": "sql", "input": "sel"}}
     more = {"index": 0, "custom": {"input": "ect"}}

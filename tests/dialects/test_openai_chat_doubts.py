@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from appliance.core.chat import ChatRequest, Foreign, Message, Sampling, Text, ToolCall
+from appliance.core.chat import ChatRequest, Foreign, JsonFormat, Message, Sampling, Text, ToolCall
 from appliance.dialects.openai_chat import OPENAI
 
 HI = {"role": "user", "content": "hi"}
@@ -17,6 +17,17 @@ def asked(**body: Any) -> ChatRequest:
     return OPENAI.parse(json.dumps({"model": "gpt-4o", "messages": [HI], **body}).encode())
 
 
+def declared(parameters: Any, *, old: bool = False) -> dict[str, Any]:
+    """A body with one tool, that is called with these."""
+    function = {"name": "f", "parameters": parameters}
+    return {"functions": [function]} if old else {"tools": [{"type": "function", "function": function}]}
+
+
+NO_SCHEMAS = [
+    ("x", "must be a JSON schema, such as {}, not a string."),
+    ([], "must be a JSON schema, such as {}, not a list."),
+    (False, "must be a JSON schema, such as {}, not false, which nothing fits."),
+]
 EMPTY = "is an empty string; leave it out or give the text to stop at."
 
 
@@ -80,6 +91,23 @@ def test_a_number_of_style_that_we_cannot_use_is_doubted_and_lost(
             "messages[0].content[0].type",
             "is missing; it says what kind of part this is.",
         ),
+        *((declared(value), "tools[0].function.parameters", flaw) for value, flaw in NO_SCHEMAS),
+        *((declared(value, old=True), "functions[0].parameters", flaw) for value, flaw in NO_SCHEMAS),
+        (
+            {"response_format": {"type": "yaml"}},
+            "response_format.type",
+            "is unknown; it must be one of text, json_object, json_schema.",
+        ),
+        (
+            {"response_format": {"type": "json_schema"}},
+            "response_format.json_schema",
+            "must be an object with a schema, not null.",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": "x"}}},
+            "response_format.json_schema.schema",
+            "must be a JSON schema, such as {}, not a string.",
+        ),
     ],
 )
 def test_what_matters_and_cannot_be_used_is_doubted_and_foreign(body: dict[str, Any], path: str, sentence: str) -> None:
@@ -87,6 +115,13 @@ def test_what_matters_and_cannot_be_used_is_doubted_and_foreign(body: dict[str, 
     assert request.doubts == ((path, f"{path} {sentence}"),)
     assert (request.foreign, request.unsaid) == ((path,), ())
     assert (request.max_tokens, request.sampling.logit_bias) == (None, ())
+
+
+def test_true_is_a_schema_and_means_anything() -> None:
+    for request in (asked(**declared(True)), asked(**declared(True, old=True))):
+        assert (request.tools[0].parameters, request.doubts, request.foreign) == ({"type": "object"}, (), ())
+    wanted = asked(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": True}})
+    assert (wanted.format, wanted.doubts, wanted.foreign) == (JsonFormat(schema={}, name="x"), (), ())
 
 
 @pytest.mark.parametrize(

@@ -331,8 +331,11 @@ def test_who_asks_is_read_under_the_newer_name_first() -> None:
         ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, ("tool_choice",)),
         ({"tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "sh"}}}, ("tool_choice",)),
         ({"tools": [TOOL], "tool_choice": "sometimes"}, ("tool_choice",)),
-        ({"response_format": {"type": "grammar", "grammar": "x"}}, ("response_format",)),
-        ({"response_format": {"type": "json_schema", "json_schema": {"schema": []}}}, ("response_format",)),
+        ({"response_format": {"type": "grammar", "grammar": "x"}}, ("response_format.type",)),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": []}}},
+            ("response_format.json_schema.schema",),
+        ),
         ({"functions": [{"name": "f"}], "function_call": "auto"}, ()),
         ({"functions": [{"name": "f"}], "function_call": "often"}, ("function_call",)),
         ({"functions": [{"name": "f", "parameters": []}]}, ("functions[0].parameters",)),

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from appliance.core.chat import Event, Finish, Opaque, TextDelta, ToolCallDelta, Usage, Wire
+from appliance.core.seams import Dialect
+from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI
+from tests.dialects.folded import anthropic_client, openai_client
 from tests.dialects.openai_reader import REQUEST, STARTED, TAKEOVER, WIRE, bare, chunks, encoder
 
 
@@ -149,3 +152,23 @@ def test_a_call_that_was_cut_before_its_id_came_gets_one_of_ours(named: bool) ->
     begun, more = (chunk["choices"][0]["delta"]["tool_calls"][0] for chunk in (first, second))
     assert ("id" in begun, begun.get("type")) == ((False, None) if named else (True, "function"))
     assert not begun.get("id", "call_").isspace() and "id" not in more
+
+
+@pytest.mark.parametrize("client", [OPENAI, ANTHROPIC], ids=lambda one: one.name)
+def test_a_name_that_was_cut_is_gone_on_with(client: Dialect) -> None:
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "get_", "arguments": ""}}
+    said = {"choices": [{"index": 0, "delta": {"tool_calls": [call]}}], "object": "chat.completion.chunk"}
+    events = OPENAI.decoder().feed(
+        b"data: " + json.dumps({"id": "x", "created": 7, "model": "m", **said}).encode() + b"\n\n"
+    )
+    out = client.encoder(REQUEST, id="a-1", created=7)
+    stream = out.encode(events)
+    assert (b"get_" in stream) is (client is OPENAI)
+    ours: list[Event] = [ToolCallDelta(index=0, arguments="", name="weather"), ToolCallDelta(index=0, arguments="{}")]
+    stream += out.encode([TAKEOVER, *ours, Finish(reason="tool_calls")]) + out.close()
+    if client is OPENAI:
+        [made] = openai_client(stream)["choices"][0]["message"]["tool_calls"]
+        assert (made["id"], made["function"]["name"], made["function"]["arguments"]) == ("c", "get_weather", "{}")
+    else:
+        [block] = anthropic_client(stream)["content"]
+        assert (block["id"], block["name"], block["input"]) == ("c", "get_weather", {})

@@ -80,6 +80,14 @@ def test_a_build_for_a_lesser_processor_is_slow() -> None:
     assert found.fix is not None and "pip install --no-cache-dir --force-reinstall" in found.fix
 
 
+def test_what_is_compiled_anew_is_the_version_that_was_here_by_the_python_that_runs() -> None:
+    build = replace(HERE, python="/opt/my box/bin/python", version="0.3.36")
+    assert build.again("-DGGML_CUDA=ON") == (
+        "CMAKE_ARGS=\"-DGGML_CUDA=ON\" '/opt/my box/bin/python' -m pip install --no-cache-dir --force-reinstall "
+        "--no-deps --no-binary llama-cpp-python llama-cpp-python==0.3.36"
+    )
+
+
 def test_a_library_that_cannot_be_loaded_is_said_in_its_words() -> None:
     found = cpu.verdict(Processor(), Build(trouble="libcuda.so.1: cannot open shared object file."))
     assert found.said == "llama.cpp cannot be used: libcuda.so.1: cannot open shared object file"

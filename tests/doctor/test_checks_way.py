@@ -244,9 +244,9 @@ SHOWN = Certificate(
 
 
 def shaken(code: int, **more: object) -> Finding:
-    ca = bool(more.pop("ca", False))
+    ca, shown = bool(more.pop("ca", False)), more.pop("shown", SHOWN)
     given = {"now": NOW, "off": None, "public": True, **more}
-    return tls.verdict(Handshake(outcome="untrusted", host=HOST, code=code, shown=SHOWN, ca=ca), **given)  # type: ignore[arg-type]
+    return tls.verdict(Handshake(outcome="untrusted", host=HOST, code=code, shown=shown, ca=ca), **given)  # type: ignore[arg-type]
 
 
 def test_a_cloud_that_proves_who_it_is() -> None:
@@ -258,6 +258,23 @@ def test_an_expired_certificate_is_theirs() -> None:
     expected = ("wrong", "them", "the certificate of api.openai.com expired 3 days ago (2026-11-18)")
     assert brief(shaken(tls.EXPIRED)) == expected
     assert brief(shaken(tls.EXPIRED, off=timedelta(seconds=30))) == expected
+
+
+def above(**more: object) -> Finding:
+    return shaken(tls.EXPIRED, shown=replace(SHOWN, ends=datetime(2027, 1, 20, tzinfo=UTC)), **more)
+
+
+def test_an_old_certificate_above_a_good_one_is_ours_where_everybody_else_gets_through() -> None:
+    found = above(off=timedelta(seconds=30))
+    said = "a certificate above that of api.openai.com has expired (its own has not: 2027-01-20)"
+    assert brief(found) == ("wrong", "box", said)
+    assert found.fix is not None and "pip install --upgrade certifi" in found.fix
+    assert brief(above(public=False)) == ("wrong", "them", said)
+    given = above(public=False, ca=True)
+    assert (given.who, given.fix) == ("box", "Renew the file of `ca` (or SSL_CERT_FILE): its authorities are old.")
+    found = above(off=timedelta(days=400))
+    assert (found.who, found.fix) == ("box", tls.CLOCK_FIX)
+    assert found.said == f"{said}, by this box's clock, 400 days ahead"
 
 
 def test_unless_it_is_the_clock() -> None:

@@ -8,10 +8,13 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from appliance.core.chat import BackendError, Fault
 from appliance.core.offline import address_of
 from appliance.doctor.checks import disk, engine, gpu, link, secrets, settings
 from appliance.doctor.checks.gpu import Card
@@ -95,6 +98,26 @@ def test_what_never_ends_is_not_waited_for() -> None:
             await aside(lambda: {}["a"], seconds=5, name="fails")
 
     asyncio.run(waits())
+
+
+def test_a_child_of_llama_cpp_that_says_nothing_does_not_outlive_the_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def silent(*_: object, patience: float, **__: object) -> NoReturn:
+        asked.append(patience)
+        raise BackendError(Fault.SILENT, "llama.cpp did not answer.")
+
+    monkeypatch.setattr(box.box, "describe", silent)
+    monkeypatch.setattr(box.box, "weigh", silent)
+    (tmp_path / "m.gguf").write_bytes(b"GGUF" + bytes(100))
+    config = configured(None, {"HOME": str(tmp_path)})[0]
+    config = replace(config, local=replace(config.local, model=str(tmp_path / "m.gguf")))
+    found = asyncio.run(box.look(replace(config, server=replace(config.server, port=0)), deep=None, root=tmp_path))
+    assert (found.build.machine, found.build.trouble) == (None, "")  # it is busy, which is not broken
+    assert (found.need.unknown, found.need.refused) == ("llama.cpp did not answer.", False)
+    assert sorted(asked) == [box.FOR_THE_MODEL - box.TO_END, box.SECONDS - box.TO_END]
 
 
 # ----------------------------------------------------------------------------------------------------- really

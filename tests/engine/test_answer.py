@@ -83,3 +83,36 @@ def test_letters_that_no_token_says_are_gone_on_behind_as_the_document_stands() 
     assert one.seam.owed.startswith(b"Pa")
     text = written(one, b"X", b"R", b'"', b"}")
     assert json.loads('{"at": "Pa' + text) == {"at": "Paris"}
+
+
+NAMED = [LOOK, {"name": "look_again", "parameters": {"type": "object", "properties": {}}}, {"name": "lift"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "wishes", "rest", "arguments"),
+    [
+        ("lo", (b"ok", b"_"), ["ok_again"], "{}"),
+        ("lo", (b"look", b'"'), ["ok"], '{"at": "Rome"}'),
+        ("look", (b"look", b'", "'), [], '{"at": "Rome"}'),
+        ("look", (b"_again",), ["_again"], "{}"),
+        ("look_a", (b"x",), ["gain"], "{}"),
+        ("look_again", (b"x",), [], "{}"),
+        ("li", (b"loud",), ["ft"], "{}"),
+    ],
+)
+def test_a_name_that_was_cut_is_written_to_its_end_and_the_arguments_are_that_tools(
+    name: str, wishes: tuple[bytes, ...], rest: list[str], arguments: str
+) -> None:
+    call = {"call": {"name": name, "arguments": "", "half": True}}
+    one = begun("", b"look", b"ok", b'", "', b"_again", b"loud", tools=NAMED, committed=[call])
+    pieces = list(one.opening.said)
+    for _ in range(60):
+        drawn = one.draw(wishing(one.vocabulary, *wishes, b"R", b"}"))
+        pieces += drawn.said
+        if drawn.reason is not None:
+            break
+    assert drawn.reason == "tool_calls"
+    assert [piece.text for piece in pieces if piece.kind != "arguments"] == rest
+    assert {piece.kind for piece in pieces} <= {"rest", "arguments"}
+    assert {piece.call for piece in pieces} == {0}
+    assert json.loads("".join(piece.text for piece in pieces if piece.kind == "arguments")) == json.loads(arguments)

@@ -87,3 +87,15 @@ def test_whatever_comes_later_changes_no_token_before_it(parts: list[Part], spee
     assert tuple(one.letters for one in whole.said[:-1]) == tuple(
         (part.text if isinstance(part, Words) else speech.gap + part.arguments).encode() for part in parts[:-1]
     )
+
+
+@pytest.mark.parametrize("speech", ROWS, ids=[row.family for row in ROWS])
+def test_behind_a_name_that_may_not_be_whole_nothing_stands_and_its_letters_are_given_back(speech: Speech) -> None:
+    parts = (Words("I look."), Call("look_up", "", half=True))
+    one = write(parts, speech, "", tokenize=ALL.tokenize, pieces=ALL.pieces, naming=True)
+    head = speech.say + "I look." + speech.after_text + speech.open
+    assert text(one) == head + "look_up"
+    assert ALL.text(one.cut.kept).startswith(head)
+    assert (one.said[-1].kind, one.said[-1].letters + one.cut.owed) == ("name", b"look_up")
+    assert one.cut.owed
+    assert one.count == len(one.cut.kept) + len(one.cut.draft)

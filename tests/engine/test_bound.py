@@ -92,6 +92,7 @@ def test_a_bad_grammar_is_the_callers_mistake_and_nobody_elses(grammar: str, sen
     assert bench.text(2) == TEXT
 
 
+@pytest.mark.long
 def test_a_grammar_that_can_be_read_in_too_many_ways_ends_only_its_own_answer() -> None:
     bench = Bench(Paper(TEXT, context=1024))
     hard = 'root ::= [A-Za-z .#] root [A-Za-z .#] | [A-Za-z .#] root | ""'

@@ -325,12 +325,55 @@ def test_a_whole_call_whose_mark_is_missing_is_a_call() -> None:
     assert one.reason == "tool_calls"
 
 
-def test_half_a_name_is_no_tools_and_nobody_can_go_on_from_it() -> None:
-    with pytest.raises(Refusal, match="cannot go on"):
-        form().goes_on_in_call("lo", b"")
+def test_what_a_tool_is_called_with_that_nobody_knows_nobody_here_begins() -> None:
+    for name, arguments in (("lo", b""), ("gone", b""), ("gone", b" ")):
+        with pytest.raises(Refusal, match="cannot go on"):
+            form().goes_on_in_call(name, arguments)
+    form().goes_on_in_call("gone", b" ", b'{"a')
     one = form()
     one.goes_on_in_call("look", b"")  # though there is a longer one
     assert told(say(one, '{"city": "x"}')) == [("arguments", '{"city": "x"}', 0)]
+
+
+@pytest.mark.parametrize("speech", [HERMES, GPT, LLAMA, MISTRAL], ids=lambda row: row.family)
+@pytest.mark.parametrize(
+    ("kept", "owed", "drawn", "rest"),
+    [
+        (b"", b"lo", "ok_", [("rest", "ok_again", 1)]),
+        (b"l", b"o", "ok", [("rest", "ok", 1)]),
+        (b"look", b"", "", []),
+        (b"", b"look", "_", [("rest", "_again", 1)]),
+        (b"look_", b"", None, [("rest", "again", 1)]),
+    ],
+)
+def test_half_a_name_becomes_that_of_a_tool_and_its_arguments_are_that_tools(
+    speech: Speech, kept: bytes, owed: bytes, drawn: str | None, rest: list[tuple[str, str, int]]
+) -> None:
+    one = form(speech)
+    one.goes_on_behind_call()
+    one.goes_on_in_name(kept, owed)
+    one.drive(owed)
+    if drawn is not None and not drawn.endswith("_"):
+        drawn += speech.between[0]
+    assert told(give(one) if drawn is None else say(one, drawn)) == rest
+    assert told(say(one, '{"city": "x"}')) == [("arguments", '{"city": "x"}', 1)]
+    city = form(speech, tools={"look": TOOLS["look"]})
+    city.goes_on_in_name(b"l", b"")
+    assert told(give(city)) == [("rest", "ook", 0)]
+    with pytest.raises(AssertionError, match="may not come"):
+        say(city, "{}")
+
+
+def test_the_next_call_has_a_name_of_its_own() -> None:
+    one = form(tools={"look": TOOLS["look"]})
+    one.goes_on_in_name(b"lo", b"")
+    assert told(give(one)) == [("rest", "ok", 0)]
+    assert told(say(one, '{"city": "x"}\n<')[-1:]) == [("name", "look", 1)]
+
+
+def test_half_a_name_of_nobodys_can_be_gone_on_with_by_nobody() -> None:
+    with pytest.raises(Refusal, match="cannot go on"):
+        form().goes_on_in_name(b"loud", b"")
 
 
 def test_a_tool_that_only_the_cloud_knew_is_not_called_again() -> None:

@@ -169,6 +169,28 @@ def test_what_is_committed_is_parts_and_the_text_at_their_end(
     assert one.first is bool(one.begun)
 
 
+@pytest.mark.parametrize(
+    ("call", "more", "naming"),
+    [
+        ({"name": "get_", "half": True}, {}, True),
+        ({"name": "get", "half": True}, {}, True),
+        ({"name": "get_", "half": False}, {}, False),
+        ({"name": "get_"}, {}, False),
+        ({"name": "get_", "half": True, "arguments": "{"}, {}, False),
+        ({"name": "get_x", "half": True}, {}, False),
+        ({"name": "get_weather", "half": True}, {}, False),
+        ({"name": "get", "half": True}, {"choice": {"name": "get"}}, False),
+        ({"name": "get", "half": True}, {"choice": {"name": "get_weather"}}, True),
+        ({"name": "get", "half": True}, {"choice": "none"}, False),
+    ],
+)
+def test_it_is_known_whether_more_of_a_name_may_come(call: dict[str, Any], more: dict[str, Any], naming: bool) -> None:
+    tools = [{"name": "get"}, {"name": "get_weather"}]
+    begun = [{"text": "I look."}, {"call": {"arguments": "", **call}}]
+    assert job(tools=tools, committed=begun, **more).naming is naming
+    assert not job(tools=tools, committed=[*begun, {"text": "So"}], **more).naming
+
+
 def test_the_clients_beginning_is_letters_of_the_first_text() -> None:
     assert job(committed=[{"text": "Well, x"}, CALL], prefill=5).prefill == 5
     assert job(committed="Well, x", prefill=6).heard == "x"

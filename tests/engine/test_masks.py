@@ -18,6 +18,8 @@ from appliance.engine.masks import MOST_BLANK, PATTERN_STEP, STEPS, Guide, Masks
 from tests.core import schemas
 from tests.core.test_schema import BOMBS
 
+pytestmark = pytest.mark.long
+
 # Every byte, and tokens of the kinds that vocabularies have: across quotes, in the middle of escapes and characters.
 PIECES = [
     *(bytes([byte]) for byte in range(256)),

@@ -188,7 +188,7 @@ def test_what_is_read_from_disk_is_not_copied_into_another_order() -> None:
     first = ladder(ASKED, copied, room(10_000))[0]
     assert (first.repacks, copied.twice(first), copied.host_model(first)) == (True, 600 * MIB, 1000 * MIB)
     slow = ladder(ASKED, copied, room(900))[0]
-    assert (slow.repacks, copied.twice(slow)) == (False, 0)
+    assert (slow.repacks, slow.from_disk, first.from_disk, copied.twice(slow)) == (False, True, False, 0)
     assert copied.twice(replace(ASKED, gpu_layers=10)) == 0
     assert copied.twice(replace(ASKED, gpu_layers=4)) == 400 * MIB
 

@@ -95,7 +95,8 @@ def by_openai(box: Stage, model: str = "local", messages: Sequence[Any] = QUESTI
                 text, reason = text + (choice.delta.content or ""), choice.finish_reason or reason
                 for part in choice.delta.tool_calls or ():
                     assert part.function is not None
-                    written = calls.setdefault(part.index, [part.function.name or "", ""])
+                    written = calls.setdefault(part.index, ["", ""])
+                    written[0] += part.function.name or ""
                     written[1] += part.function.arguments or ""
     return reason, text, [(name, _read(arguments)) for name, arguments in calls.values()]
 
@@ -348,6 +349,21 @@ def test_between_two_calls_the_box_goes_on(box: Stage, client: str, cloud: str) 
         are_calls(said)
         assert said[2][0] == ("move", {"miles": 3, "to": "south"})
         assert said[2][1][0] == "move"
+
+
+@pytest.mark.parametrize("client", DIALECTS)
+def test_a_name_that_a_cloud_began_becomes_that_of_a_tool(box: Stage, client: str) -> None:
+    box.play(dying(Script(text="I write.", calls=(Call(name="no", arguments=""),))), api="openai")
+    said = CLIENTS[client](box, model="model-x", **asked(client, "auto", single=True))
+    are_calls(said, ["note"], most=1)
+    assert said[:2] == ("tool_calls", "I write.")
+
+
+def test_a_name_that_is_the_beginning_of_no_tools_ends_in_an_error(box: Stage) -> None:
+    for client in DIALECTS:
+        box.play(dying(Script(calls=(Call(name="nota", arguments=""),))), api="openai")
+        with pytest.raises((openai.APIError, anthropic.APIError), match="cannot go on from what was written"):
+            CLIENTS[client](box, model="model-x", **asked(client, "auto"))
 
 
 @pytest.mark.parametrize(("place", "client", "cloud"), rotated(DOCUMENT))

@@ -77,6 +77,13 @@ def test_what_was_packed_comes_out_and_goes_away_again(packed: Path, tmp_path: P
     assert seen[-1] == (opened.manifest.bytes, opened.manifest.bytes)
 
 
+def test_what_a_killed_one_unpacked_goes_with_the_next(packed: Path, tmp_path: Path) -> None:
+    left = tmp_path / "opt/.unpacking-killed"
+    left.mkdir(parents=True)
+    with unpacked(packed, tmp_path / "opt") as (_, folder):
+        assert list((tmp_path / "opt").iterdir()) == [folder]
+
+
 def test_the_same_files_make_the_same_bundle(packed: Path, tmp_path: Path) -> None:
     sources = {name: tmp_path / "sources" / name for name in FILES}
     pack(tmp_path / "again.tar", manifest_of(FILES), sources, None)

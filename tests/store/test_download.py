@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
 import pytest
 
 from appliance.store.catalog import StoreError
-from appliance.store.download import Line, Patience, begins, patiently
+from appliance.store.download import Flow, Line, Partial, Patience, _receive, begins, patiently
 from appliance.store.hub import Content, Hub, Lost, hub_of, in_short
 
 LINE = Line(waits=(1.0, 2.0, 4.0))
@@ -26,6 +31,17 @@ def test_a_new_byte_gives_all_patience_back_and_an_old_one_none() -> None:
         patience = patience.lost(at)
         waits.append(patience.wait(LINE))
     assert waits == [1.0, 2.0, 4.0, 1.0, 2.0, 4.0, None]
+
+
+def test_a_minute_with_a_trickle_is_a_lost_try_and_a_slow_one_is_not() -> None:
+    flow = Flow(since=0.0, start=0)
+    for second in range(1, 181):
+        flow = flow.heard(1000 * second, float(second), LINE)
+    assert flow == Flow(since=180.0, start=180_000)
+    for second in range(181, 240):
+        flow = flow.heard(180_000 + second, float(second), LINE)
+    with pytest.raises(Lost, match=r"hardly a byte came for a minute at 0\.2 MB"):
+        flow.heard(239_999, 240.0, LINE)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +76,22 @@ def test_any_other_answer_is_a_lost_try(status: int, headers: dict[str, str], wh
         begins(status, headers, 40, FILE)
 
 
+def test_an_answer_that_never_ends_is_left_where_the_file_ends(tmp_path: Path) -> None:
+    asked = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal asked
+        while asked < 1000:
+            asked += 1
+            yield b"x" * 33
+
+    partial = Partial(tmp_path / "f.gguf")
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=endless()))
+    with httpx.Client(transport=transport) as client, partial.open() as file:
+        _receive(client, FILE, partial, file, {}, lambda _: None, LINE)
+    assert (partial.at, partial.hash, asked) == (100, hashlib.sha256(b"x" * 100).hexdigest(), 4)
+
+
 def test_tries_are_said_and_counted_and_the_last_one_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     slept: list[float] = []
@@ -83,6 +115,18 @@ def test_the_hub_is_the_one_that_the_environment_names() -> None:
     )
     for value, offline in (("1", True), ("yes", True), ("0", False), ("", False)):
         assert hub_of({**plain, "HF_HUB_OFFLINE": value}).offline is offline
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "shown"),
+    [
+        ("https://me:se@cret@mirror.example:8443/hub", "https://mirror.example:8443/hub"),
+        ("https://mirror.example/@hub", "https://mirror.example/@hub"),
+        ("me:secret@mirror.example", "mirror.example"),
+    ],
+)
+def test_a_password_in_the_address_of_a_mirror_is_not_shown(endpoint: str, shown: str) -> None:
+    assert Hub(endpoint=endpoint).shown == shown
 
 
 def test_a_token_is_not_shown() -> None:

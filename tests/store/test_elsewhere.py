@@ -56,6 +56,12 @@ def test_ollamas_models_are_found_by_their_manifests(ollama: Ollama) -> None:
     )
 
 
+def test_a_folder_where_a_tag_should_be_is_passed_over(ollama: Ollama) -> None:
+    (ollama.root / "manifests/registry.ollama.ai/library/llama3.2/1b").mkdir(parents=True)
+    ollama.manifest("manifests/hf.co/me/mine/latest", (MODEL, ollama.blob("a", b"GGUF1234")))
+    assert [one.name for one in theirs("ollama", environ(ollama))] == ["hf.co/me/mine:latest"]
+
+
 def test_the_newer_layout_comes_first_and_a_list_gives_its_gguf(ollama: Ollama) -> None:
     old, new = ollama.blob("a", b"GGUF"), ollama.blob("b", b"GGUFnew")
     child = ollama.blob("c", json.dumps({"layers": [{"mediaType": MODEL, "digest": new}]}).encode())

@@ -62,7 +62,7 @@ def test_what_gives_up_context_fits_with_less() -> None:
 
 
 def test_what_is_read_from_disk_has_no_speed() -> None:
-    slow = replace(ASKED, steps=("The model needs 4.0 GiB: it is read from disk again and again.",))
+    slow = replace(ASKED, from_disk=True)
     verdict = weighed("m", replace(WEIGHT, chosen=slow), speed(9))
     assert (verdict.fits, verdict.speed) == ("disk", None)
 
@@ -128,6 +128,11 @@ def test_the_first_choice_for_the_largest_box_that_this_one_can_be_is_recommende
 def test_what_is_slower_than_one_reads_is_recommended_only_if_nothing_is_quicker() -> None:
     rows = [row("s", rank=0, speed=speed(9)), row("m", rank=1, speed=speed(7))]
     assert [recommend(rows), recommend(rows[1:]), recommend([])] == [rows[0], rows[1], None]
+
+
+def test_a_small_model_that_is_quick_goes_before_a_first_choice_that_is_not() -> None:
+    rows = [row("s", rank=0, speed=speed(7)), row("tiny", memory=1, speed=speed(30)), row("less", speed=speed(20))]
+    assert recommend(rows) == rows[2]
 
 
 def test_what_reads_a_long_conversation_for_minutes_is_recommended_only_if_nothing_is_quicker() -> None:

@@ -13,7 +13,7 @@ import pytest
 from appliance.config import PathsConfig, load_config
 from appliance.store import importing
 from appliance.store.catalog import Entry, ModelFile, StoreError
-from appliance.store.disk import Step
+from appliance.store.disk import LOCK, Step
 from appliance.store.importing import Imported, bring
 from appliance.store.own import own
 from appliance.store.store import resolve
@@ -43,7 +43,8 @@ def failing(path: Path, paths: PathsConfig, **how: object) -> str:
 
 
 def left(paths: PathsConfig) -> list[str]:
-    return sorted(path.relative_to(paths.models).as_posix() for path in paths.models.rglob("*") if path.is_file())
+    files = (path.relative_to(paths.models) for path in paths.models.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in files if path.suffix != LOCK)
 
 
 def test_a_file_gets_a_name_of_its_own_and_can_be_used(stick: Path, paths: PathsConfig, tmp_path: Path) -> None:
@@ -59,6 +60,13 @@ def test_a_file_gets_a_name_of_its_own_and_can_be_used(stick: Path, paths: Paths
     assert not take(stick, paths).news
     stick.write_bytes(b"GGUF, and changed")
     assert (paths.models / "own/my-model.gguf").read_bytes() == MODEL
+
+
+def test_what_a_killed_import_left_goes_with_the_next(stick: Path, paths: PathsConfig) -> None:
+    (paths.models / ".importing-killed").mkdir(parents=True)
+    (paths.models / ".importing-killed/1").touch()
+    take(stick, paths, name="mine")
+    assert left(paths) == ["own/mine.gguf", "own/mine.gguf.json"]
 
 
 def test_a_file_that_the_catalog_knows_becomes_that_model(

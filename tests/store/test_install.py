@@ -23,7 +23,7 @@ from appliance import __version__
 from appliance.cli import bundle as cli
 from appliance.store import packing
 from appliance.store.bundle import pack
-from appliance.store.install import next_command, this_box
+from appliance.store.install import next_command, runs, this_box
 from appliance.store.manifest import Manifest, Piece
 from tests.store.test_manifest import MANIFEST
 
@@ -201,6 +201,16 @@ def test_a_box_with_the_wrong_python_is_told_which_it_needs(tmp_path: Path, ours
     assert done.stderr.startswith(
         "install: no Python 3.11 or newer was found on the PATH; install one or name it: PYTHON="
     )
+
+
+def test_a_version_that_runs_is_not_deleted_under_it(tmp_path: Path) -> None:
+    processes, folder = tmp_path / "proc", tmp_path / "versions" / "1"
+    (processes / "17").mkdir(parents=True)
+    told = processes / "17" / "cmdline"
+    told.write_bytes(f"{folder}/bin/python3\0-m\0appliance".encode())
+    assert (runs(folder, processes), runs(tmp_path / "versions" / "2", processes)) == (True, False)
+    told.write_bytes(f"/usr/bin/tail\0{folder}0/log".encode())
+    assert not runs(folder, processes)
 
 
 def test_what_to_type_next_is_named() -> None:

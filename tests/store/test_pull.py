@@ -18,7 +18,7 @@ from huggingface_hub import close_session, constants
 
 from appliance.config import Config, PathsConfig, load_config
 from appliance.store.catalog import Entry, ModelFile, StoreError
-from appliance.store.disk import Step
+from appliance.store.disk import LOCK, Step
 from appliance.store.download import Line
 from appliance.store.hub import Hub
 from appliance.store.own import own
@@ -43,7 +43,8 @@ QUICK = Line(stall=0.3, connect=2.0, waits=(0.0, 0.0, 0.0))
 
 def left(paths: PathsConfig) -> list[str]:
     """Every file there is in the store."""
-    return sorted(path.relative_to(paths.models).as_posix() for path in paths.models.rglob("*") if path.is_file())
+    files = (path.relative_to(paths.models) for path in paths.models.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in files if path.suffix != LOCK)
 
 
 def run(fake: FakeHub, paths: PathsConfig, name: str | Entry = TINY, **how: object) -> list[str]:

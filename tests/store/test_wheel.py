@@ -16,7 +16,7 @@ import pytest
 from appliance.config import PathsConfig
 from appliance.store import wheel as wheels
 from appliance.store.catalog import Entry, ModelFile, Package, StoreError, find
-from appliance.store.disk import Step
+from appliance.store.disk import LOCK, Step
 from appliance.store.pull import pull
 from appliance.store.store import resolve
 from appliance.store.wheel import why_pip_failed
@@ -49,8 +49,8 @@ class Index:
 
 def left(paths: PathsConfig) -> list[str]:
     """Every file and folder there is, but for the lock."""
-    found = [path.name for folder in (paths.cache, paths.models) for path in folder.rglob("*")]
-    return sorted(set(found) - {"tiny.lock", "starter.lock"})
+    found = [path for folder in (paths.cache, paths.models) for path in folder.rglob("*")]
+    return sorted(path.name for path in found if path.suffix != LOCK)
 
 
 def failing(paths: PathsConfig, fetch: wheels.Fetch, entry: Entry = TINY) -> str:
@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(paths: PathsConfig, tmp_pa
 
 
 def test_a_second_pull_waits_for_the_first(paths: PathsConfig) -> None:
-    paths.cache.mkdir()
+    paths.models.mkdir()
     waiting = threading.Event()
     said: list[str] = []
 
@@ -181,7 +181,7 @@ def test_a_second_pull_waits_for_the_first(paths: PathsConfig) -> None:
         fetched.set()
         return index(package, folder)
 
-    with (paths.cache / "tiny.lock").open("a") as lock:
+    with (paths.models / f".tiny{LOCK}").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         second = threading.Thread(target=pull, args=(TINY, paths), kwargs={"say": say, "fetch": fetch})
         second.start()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from appliance.doctor.checks.tls import CLOCK_FIX
+from appliance.doctor.checks.tls import CLOCK_FIX, CLOCK_WRONG
 from appliance.doctor.finding import Finding, ok, skipped, warn, wrong
 from appliance.doctor.words import ago
 
 LAYER = "clock"
-ODD, WRONG = timedelta(minutes=2), timedelta(days=1)
+ODD = timedelta(minutes=2)
 
 
 def verdict(off: timedelta | None) -> Finding:
@@ -17,7 +17,7 @@ def verdict(off: timedelta | None) -> Finding:
     if off is None:
         return skipped(LAYER, "nobody answered whose clock could be compared")
     side = f"{ago(off)} {'ahead of' if off > timedelta() else 'behind'} others'"
-    if abs(off) > WRONG:
+    if abs(off) > CLOCK_WRONG:
         return wrong(LAYER, side, who="box", fix=CLOCK_FIX)
     if abs(off) > ODD:
         return warn(LAYER, side, who="box", fix=CLOCK_FIX)

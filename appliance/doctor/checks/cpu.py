@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from appliance.doctor.finding import Finding, ok, skipped, warn, wrong
 from appliance.doctor.words import listed
 
 LAYER = "processor"
+PACKAGE = "llama-cpp-python"
 
 FLAGS: Mapping[str, str] = MappingProxyType(
     {
@@ -36,19 +38,23 @@ class Processor:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """llama.cpp as it is installed: what it says of itself and of the box, or its ``trouble``; neither, if it did not
-    say so in time. ``clone``: it lies in a clone of the project, whose scripts compile it."""
+    say so in time. ``clone``: it lies in a clone of the project, whose scripts compile it; elsewhere ``python`` does,
+    and this ``version`` of the package."""
 
     machine: Machine | None = None
     trouble: str = ""
     clone: bool = False
+    python: str = "python"
+    version: str = ""
 
     def again(self, flags: str = "") -> str:
         """The command that compiles it anew, for this box."""
         given = f'CMAKE_ARGS="{flags}" ' if flags else ""
         if self.clone:
             return f"{given}./scripts/run" if flags else "rm -r .venv; pip cache remove llama_cpp_python; ./scripts/run"
-        pip = "pip install --no-cache-dir --force-reinstall --no-deps --no-binary llama-cpp-python llama-cpp-python"
-        return given + pip
+        package = f"{PACKAGE}=={self.version}" if self.version else PACKAGE
+        pip = f"{shlex.quote(self.python)} -m pip install --no-cache-dir --force-reinstall --no-deps"
+        return f"{given}{pip} --no-binary {PACKAGE} {package}"
 
 
 def verdict(processor: Processor, build: Build) -> Finding:

@@ -18,6 +18,7 @@ from appliance.doctor.finding import Finding, Who, ok, wrong
 from appliance.doctor.words import ago, listed, milliseconds
 
 LAYER = "TLS"
+CLOCK_WRONG = timedelta(days=1)
 CLOCK_FIX = "Set this box's clock: timedatectl set-ntp true, or date -s."
 
 # Of OpenSSL (X509_V_ERR_...).
@@ -130,6 +131,8 @@ def _out_of_time(
         since = f" before {shown.begins:%Y-%m-%d}" if shown.begins else " yet"
         said = f"the certificate of {host} is not valid{since}, and this box's clock says {now:%Y-%m-%d}"
         return wrong(LAYER, said, who="box", fix=CLOCK_FIX)
+    if shown.ends is not None and now < shown.ends:
+        return _out_of_time_above(handshake, shown.ends, off, public)
     when = f" {ago(now - shown.ends)} ago ({shown.ends:%Y-%m-%d})" if shown.ends else ""
     said = f"the certificate of {host} expired{when}"
     if off is not None and shown.ends is not None and now - off < shown.ends:
@@ -139,3 +142,18 @@ def _out_of_time(
         fix = "Nothing on this box: the box answers until they renew it. Do not work around it."
         return wrong(LAYER, said, who="them", fix=fix)
     return wrong(LAYER, said, who="them", fix=f"Have whoever runs {host} renew its certificate.")
+
+
+def _out_of_time_above(handshake: Handshake, ends: datetime, off: timedelta | None, public: bool) -> Finding:
+    """Its own certificate is good: one that vouches for it is not. Either they send an old one, or this box's own list
+    of authorities is old; what everybody reaches was seen by others first."""
+    host = handshake.host
+    said = f"a certificate above that of {host} has expired (its own has not: {ends:%Y-%m-%d})"
+    if off is not None and off > CLOCK_WRONG:
+        return wrong(LAYER, f"{said}, by this box's clock, {ago(off)} ahead", who="box", fix=CLOCK_FIX)
+    if handshake.ca:
+        return wrong(LAYER, said, who="box", fix="Renew the file of `ca` (or SSL_CERT_FILE): its authorities are old.")
+    if public:
+        fix = "Renew this box's list of authorities: pip install --upgrade certifi, where the appliance is installed."
+        return wrong(LAYER, said, who="box", fix=fix)
+    return wrong(LAYER, said, who="them", fix=f"Have whoever runs {host} send the new ones along with its own.")

@@ -14,9 +14,11 @@ import json
 import os
 import resource
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from appliance import __version__
 from appliance.backends import box
 from appliance.config import Config
 from appliance.core.chat import BackendError, Fault
-from appliance.doctor.checks.cpu import Build, Processor
+from appliance.doctor.checks.cpu import PACKAGE, Build, Processor
 from appliance.doctor.checks.disk import Folder
 from appliance.doctor.checks.gpu import Card
 from appliance.doctor.checks.limits import Limits
@@ -38,10 +40,13 @@ from appliance.doctor.sight.aside import aside
 from appliance.doctor.sight.gpus import cards
 from appliance.doctor.sight.visit import Goal, visit
 from appliance.doctor.words import plain
+from appliance.store.disk import Progress
 from appliance.store.own import HUB, known
-from appliance.store.store import Progress, Resolved, StoreError, resolve, verify
+from appliance.store.store import Resolved, StoreError, resolve, verify
 
 SECONDS, TO_FIND, FOR_THE_MODEL = 12.0, 3.0, 9.0
+TO_END = 1.0
+"""Seconds in which a child that said nothing is ended, so that it does not live longer than whoever asked."""
 DEEP = 3600.0
 HASHED = 10**9
 """Bytes of a model that are read whole without being asked: some seconds of a slow disk."""
@@ -102,12 +107,21 @@ def _flags(root: Path) -> frozenset[str]:
 
 async def _build() -> Build:
     clone = (Path(__file__).parents[3] / "scripts" / "run").is_file()
+    build = Build(clone=clone, python=sys.executable, version=_version(PACKAGE))
     try:
-        return Build(machine=await aside(box.describe, seconds=SECONDS, name="describe"), clone=clone)
+        machine = await aside(lambda: box.describe(patience=SECONDS - TO_END), seconds=SECONDS, name="describe")
+        return replace(build, machine=machine)
     except BackendError as error:
-        return Build(trouble=error.message, clone=clone)
+        return replace(build, trouble="" if error.fault is Fault.SILENT else error.message)
     except TimeoutError:
-        return Build(clone=clone)
+        return build
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package).partition("+")[0]  # "+cu124" is of one wheel, and of no index
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 async def _model(config: Config, *, deep: Progress | None) -> tuple[File, Need]:
@@ -155,6 +169,7 @@ async def _need(config: Config, model: Resolved) -> Need:
             slots=local.slots,
             kv_type=local.kv_type,
             gpu_layers=local.gpu_layers,
+            patience=FOR_THE_MODEL - TO_END,
         )
         return Need(weight=weight)
 

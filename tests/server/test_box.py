@@ -1,0 +1,123 @@
+"""The model on the box while the service runs: what is exchanged, what comes back, and what the service dies of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from appliance.appliance import Appliance
+from appliance.backends.process import Engine
+from appliance.config import Config, load_config
+from appliance.core.chat import BackendError, Fault
+from appliance.server.box import watch
+from appliance.store.store import Resolved
+from tests.backends.conftest import python
+from tests.backends.engines import job, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.live]
+
+__all__ = ["python"]
+
+OTHERS = {"overflow": "refuse", "unload_after": 60.0, "standby": "hot"}
+"""What comes true without another engine."""
+
+
+def model(name: str, spoiler: Path | None = None) -> Resolved:
+    return Resolved(path=Path(name), template=str(spoiler) if spoiler else None, name=name)
+
+
+@pytest.fixture
+def config(isolated: Path) -> Config:
+    return load_config(None, {"APPLIANCE_HOME": str(isolated)})
+
+
+@contextlib.asynccontextmanager
+async def ready(
+    config: Config, model: Resolved, python: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Appliance]:
+    """An appliance whose engines follow a script; the first one is ready."""
+    monkeypatch.setattr("appliance.appliance.Engine", partial(Engine, python=python))
+    appliance = Appliance(config, model)
+    await appliance.start()
+    try:
+        await appliance.engine.wait_ready(20)
+        yield appliance
+    finally:
+        await appliance.aclose()
+
+
+@contextlib.asynccontextmanager
+async def watched(appliance: Appliance) -> AsyncIterator[asyncio.Task[str | None]]:
+    """The task that ends when there is no engine any more; it has heard of the first one."""
+    told = asyncio.Event()
+    watching = asyncio.ensure_future(watch(appliance, require_gpu=False, news=told.set))
+    try:
+        await asyncio.wait_for(told.wait(), 20)
+        yield watching
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+
+
+async def test_one_that_is_of_no_use_is_given_up_and_what_needs_no_engine_stays_as_the_file_says(
+    config: Config, python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ready(config, model("good"), python, monkeypatch) as appliance, watched(appliance) as watching:
+        appliance.reload(replace(config, local=replace(config.local, context=99, **OTHERS)), model("wrong"))
+        await until(lambda: appliance.model_name == "wrong")
+        await until(lambda: appliance.model_name == "good")
+        await appliance.engine.wait_ready(20)
+        assert appliance.config.local == replace(config.local, **OTHERS)
+        assert (appliance.engine.unload_after, appliance.engine.spec.context) == (60.0, config.local.context)
+        assert not watching.done()
+
+
+async def test_one_that_was_ready_comes_back_however_soon_another_was_asked_for(
+    config: Config, python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ready(config, model("good"), python, monkeypatch) as appliance:
+        appliance.reload(config, model("wrong"))
+        async with watched(appliance) as watching:
+            await until(lambda: watching.done() or appliance.model_name == "wrong")
+            await until(lambda: watching.done() or appliance.model_name == "good")
+            assert not watching.done()
+
+
+async def test_the_same_model_is_not_its_own_replacement(
+    config: Config, python: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spoiler = tmp_path / "spoiler"
+    model_of_today = model("spoilt", spoiler)
+    async with ready(config, model_of_today, python, monkeypatch) as appliance, watched(appliance) as watching:
+        appliance.reload(replace(config, local=replace(config.local, **OTHERS)))
+        assert appliance.wanted is None
+        spoiler.touch()
+        assert appliance.engine.pid is not None
+        os.kill(appliance.engine.pid, signal.SIGKILL)
+        trouble = await asyncio.wait_for(watching, 20)
+    assert trouble == "The local model can no longer be used: wrong is not a GGUF file."
+
+
+async def test_who_was_answered_by_the_old_one_hears_that_it_was_no_death(
+    config: Config, python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ready(config, model("good"), python, monkeypatch) as appliance:
+        before = appliance.engine
+        answer = before.generate(job("wait"))
+        await anext(answer)
+        exchange = asyncio.ensure_future(appliance.exchange(config.local, model("better"), patience=0.0))
+        await asyncio.sleep(0)
+        assert (appliance.engine is before, appliance.engine.state) == (False, "starting")
+        await exchange
+        with pytest.raises(BackendError, match="exchanged") as ended:
+            await anext(answer)
+        assert (ended.value.fault, ended.value.innocent) == (Fault.CRASHED, True)
+        await appliance.engine.wait_ready(20)

@@ -28,6 +28,8 @@ def client(url: str, *, patience: float = 10.0) -> httpx.Client:
     import httpx
 
     try:
+        if httpx.URL(url).scheme not in ("http", "https"):
+            raise ValueError(url)
         return httpx.Client(base_url=url, timeout=httpx.Timeout(patience, connect=3.0), trust_env=False)
     except (httpx.InvalidURL, ValueError):
         raise Unwell(f"{url} is no address; give one like http://127.0.0.1:8484.") from None
@@ -41,8 +43,6 @@ def ask(to: httpx.Client, method: str, path: str, body: dict[str, Any] | None = 
         reply = to.request(method, path, json=body)
     except (httpx.ConnectError, httpx.ConnectTimeout):
         raise Unwell(f'no appliance is running at {to.base_url}; start one with "appliance serve".') from None
-    except httpx.UnsupportedProtocol:
-        raise Unwell(f"{to.base_url} is no address; give one like http://127.0.0.1:8484.") from None
     except httpx.TransportError as error:
         raise Unwell(f"the appliance at {to.base_url} did not answer ({type(error).__name__}); see its log.") from None
     try:

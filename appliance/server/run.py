@@ -148,7 +148,7 @@ def _announce(appliance: Appliance, listener: socket.socket) -> None:
     say(f"appliance {__version__}")
     say(f"OpenAI   http://{shown}:{port}/v1")
     say(f"Anthropic http://{shown}:{port}")
-    say(f"status   http://{shown}:{port}/appliance/status   (or: appliance status)")
+    say(f"status   http://{shown}:{port}/appliance/status   (or: appliance status --url http://{shown}:{port})")
     for upstream in appliance.config.upstreams:
         key = "the caller's key" if upstream.client_key else "with key" if upstream.key else "no key"
         say(f"cloud    {upstream.name}  {upstream.api}  {upstream.base_url}  {', '.join(upstream.models)}  {key}")

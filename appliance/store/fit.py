@@ -149,7 +149,7 @@ def recommend(rows: Iterable[Verdict]) -> Verdict | None:
     # One that is partly on the CPU answers at the CPU's speed.
     fitting = [row for row in fitting if row.gpu in (0.0, 1.0)] or fitting
     ranked = [row for row in fitting if row.rank >= 0]
-    quick = [row for row in fitting if row.speed is None or _bearable(row.speed)]
+    quick = [row for row in ranked if row.speed is None or _bearable(row.speed)]
     if quick:
         return max(quick, key=lambda row: (row.rank, row.memory))
     return max(ranked or fitting, key=lambda row: row.speed.tokens_per_second if row.speed else 0.0, default=None)

@@ -14,6 +14,7 @@ python_where() {
   done
 }
 
+[ -z "${PYTHON:-}" ] || command -v "$PYTHON" >/dev/null || die "there is no $PYTHON; name the Python to use, or leave PYTHON out"
 python=$(python_where 'sys.version_info >= (3, 11)')
 [ -n "$python" ] || die "no Python 3.11 or newer was found on the PATH; install one or name it: PYTHON=/path/to/python3 sh $0"
 

@@ -152,7 +152,10 @@ def test_somebody_elses_port_is_recognised(canned: Canned, capsys: pytest.Captur
 
 def test_what_is_no_address_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--url", "box:1"]) == 1
-    assert "is no address; give one like http://127.0.0.1:8484." in capsys.readouterr().err
+    assert main(["chat", "--url", "garbage", "Hello"]) == 1
+    said = capsys.readouterr().err
+    assert "garbage is no address; give one like http://127.0.0.1:8484." in said
+    assert "box:1 is no address; give one like http://127.0.0.1:8484." in said
 
 
 def test_reset_says_what_it_closed(canned: Canned, capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,11 +130,6 @@ def test_what_is_slower_than_one_reads_is_recommended_only_if_nothing_is_quicker
     assert [recommend(rows), recommend(rows[1:]), recommend([])] == [rows[0], rows[1], None]
 
 
-def test_a_small_model_that_is_quick_goes_before_a_first_choice_that_is_not() -> None:
-    rows = [row("s", rank=0, speed=speed(7)), row("tiny", memory=1, speed=speed(30)), row("less", speed=speed(20))]
-    assert recommend(rows) == rows[2]
-
-
 def test_what_reads_a_long_conversation_for_minutes_is_recommended_only_if_nothing_is_quicker() -> None:
     rows = [row("s", rank=0, speed=speed(9)), row("m", rank=1, speed=replace(speed(30), first_token={PROMPT: 121.0}))]
     assert [recommend(rows), recommend(rows[1:])] == rows

@@ -203,6 +203,14 @@ def test_a_box_with_the_wrong_python_is_told_which_it_needs(tmp_path: Path, ours
     )
 
 
+def test_a_python_that_is_named_and_not_there_is_no_reason_to_take_another(tmp_path: Path, ours: Path) -> None:
+    with unpacked(bundle(tmp_path, ours), tmp_path) as folder:
+        done = run("/bin/sh", folder / "install.sh", PATH=os.environ["PATH"], PYTHON="/nowhere/python3")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1, ["install: there is no /nowhere/python3; name the Python to use, or leave PYTHON out"]
+    )  # fmt: skip
+
+
 def test_a_version_that_runs_is_not_deleted_under_it(tmp_path: Path) -> None:
     processes, folder = tmp_path / "proc", tmp_path / "versions" / "1"
     (processes / "17").mkdir(parents=True)

@@ -14,7 +14,7 @@ from appliance import __version__
 from appliance.backends import box
 from appliance.core.machine import Machine, Pace
 from appliance.store.catalog import StoreError
-from appliance.store.disk import Progress, scratch
+from appliance.store.disk import Progress, check_room, scratch
 from appliance.store.speed import Burden, Probe, Rates, probes, rates
 
 Layers = int | Literal["auto"]
@@ -75,6 +75,7 @@ def _run(cache: Path, missing: Sequence[Probe], layers: Layers, progress: Progre
 
     try:
         with scratch(cache, "probes-") as folder:
+            check_room("speed probes", sum(probe.shape.bytes for probe in missing), folder)
             runs = []
             for number, probe in enumerate(missing, start=1):
                 path = folder / f"{number}.gguf"

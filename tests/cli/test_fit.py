@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -199,3 +201,13 @@ def test_a_box_that_cannot_be_asked_is_one_sentence(
     monkeypatch.setattr(box, "describe", refuse)
     assert main(["models", "fit"]) == 1
     assert capsys.readouterr().err == "appliance: llama.cpp ended without an answer.\n"
+
+
+def test_a_disk_without_room_for_the_probes_is_one_sentence(
+    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    assert main(["models", "fit"]) == 64
+    said = capsys.readouterr().err
+    assert '"speed probes" needs ' in said
+    assert said.endswith("0 MB are free; make room and try again.\n")

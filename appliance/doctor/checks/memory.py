@@ -31,7 +31,9 @@ def verdict(need: Need, machine: Machine | None) -> Finding:
         return skipped(LAYER, f"not weighed: {need.unknown.rstrip('.') or 'llama.cpp cannot tell'}")
     asked = weight.asked
     on_devices = sum(asked.devices)
-    parts = [f"{gigabytes(asked.ram)} of RAM"] + ([f"{gigabytes(on_devices)} on the GPU"] if on_devices else [])
+    parts = [f"{gigabytes(asked.ram + weight.process)} of RAM"] + (
+        [f"{gigabytes(on_devices)} on the GPU"] if on_devices else []
+    )
     takes = f"{weight.name} takes {' and '.join(parts)}"
     if need.loaded:
         return ok(LAYER, f"{takes}, and is loaded")

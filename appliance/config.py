@@ -142,13 +142,14 @@ def places(environ: Mapping[str, str], here: Path = Path()) -> tuple[Path, ...]:
     return (here / FILE_NAME, own / FILE_NAME, Path("/etc/appliance") / FILE_NAME)
 
 
-def load_config(path: Path | None, environ: Mapping[str, str], here: Path = Path()) -> Config:
-    """The configuration of a process that runs in the folder `here`. Raises `ConfigError`."""
+def load_config(path: Path | None, environ: Mapping[str, str], here: Path = Path(), *, keys: bool = True) -> Config:
+    """The configuration of a process that runs in the folder `here`. Without `keys` the clouds' secrets are not even
+    looked for: whoever asks no cloud does not need them. Raises `ConfigError`."""
     if path is None and environ.get("APPLIANCE_CONFIG"):
         path = Path(environ["APPLIANCE_CONFIG"])
     if path is None:
         path = next((place for place in places(environ, here) if place.is_file()), None)
-    return _from_environment(environ) if path is None else _from_file(path, environ)
+    return _from_environment(environ) if path is None else _from_file(path, environ, keys)
 
 
 def _from_environment(environ: Mapping[str, str]) -> Config:
@@ -165,14 +166,14 @@ def _from_environment(environ: Mapping[str, str]) -> Config:
     )
 
 
-def _from_file(path: Path, environ: Mapping[str, str]) -> Config:
+def _from_file(path: Path, environ: Mapping[str, str], keys: bool) -> Config:
     document, table = open_document(path)
     home = _home(environ)
     for section in table:
         if section not in SECTIONS:
             raise document.wrong((section,), f'there is no section "{section}"; {suggestion(section, SECTIONS)}')
     values = {name: document.read(name, table.get(name, {})) for name in SECTIONS if name != "upstream"}
-    clouds, warnings = upstreams.of_file(document, table.get("upstream", []), environ, home)
+    clouds, warnings = upstreams.of_file(document, table.get("upstream", []), environ, home, keys=keys)
     if values["local"].get("model", "").endswith(".gguf") and not values["local"]["model"].startswith("hf:"):
         values["local"]["model"] = str(document.beside(values["local"]["model"], home))
     return Config(

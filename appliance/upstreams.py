@@ -70,16 +70,17 @@ class UpstreamConfig:
 
 
 def of_file(
-    document: Document, tables: Any, environ: Mapping[str, str], home: Path
+    document: Document, tables: Any, environ: Mapping[str, str], home: Path, *, keys: bool = True
 ) -> tuple[tuple[UpstreamConfig, ...], list[str]]:
-    """The upstreams of the file, and what its owner should be warned about. Raises `ConfigError`."""
+    """The upstreams of the file, with their keys if `keys`, and what its owner should be warned about. Raises
+    `ConfigError`."""
     if not isinstance(tables, list):
         raise document.wrong(("upstream",), "upstream must begin with [[upstream]], in double brackets.")
     upstreams: list[UpstreamConfig] = []
     warnings: list[str] = []
     for index, table in enumerate(tables):
         written = _Table(document, index, document.read("upstream", table, index))
-        upstream = written.upstream(environ, home, warnings)
+        upstream = written.upstream(environ, home, warnings, keys=keys)
         if upstream.name in [other.name for other in upstreams]:
             raise written.wrong("name", f'is "{upstream.name}" twice; each needs a name of its own.')
         upstreams.append(upstream)
@@ -128,7 +129,7 @@ class _Table:
         where = ("upstream", self.index, key) if key in self.values else ("upstream", self.index)
         return self.document.wrong(where, f"upstream.{key} {sentence}")
 
-    def upstream(self, environ: Mapping[str, str], home: Path, warnings: list[str]) -> UpstreamConfig:
+    def upstream(self, environ: Mapping[str, str], home: Path, warnings: list[str], *, keys: bool) -> UpstreamConfig:
         """The value it stands for; what its owner should hear is added to `warnings`. Raises `ConfigError`."""
         values = dict(self.values)
         preset = self.preset()
@@ -145,7 +146,9 @@ class _Table:
         if api == "anthropic":
             values["base_url"] = values["base_url"].removesuffix("/v1")  # each of its paths has its own
         known = preset if preset and api == preset.api else presets.at(values["base_url"], api)
-        values["key"], values["client_key"] = self.key(preset, environ, home, warnings)
+        values["key"], values["client_key"] = (
+            self.key(preset, environ, home, warnings) if keys else (None, self.written_key(preset) == "client")
+        )
         values["key_from"] = self.key_from(preset, home)
         values["key_header"] = (
             values.get("key_header") or _bearer(api, values["key"]) or (known.key_header if known else None)

@@ -22,6 +22,17 @@ def one(tmp_path: Path, text: str, **environ: str) -> UpstreamConfig:
     return upstream
 
 
+def test_whoever_asks_no_cloud_needs_no_key(tmp_path: Path) -> None:
+    file = tmp_path / "appliance.toml"
+    file.write_text('[[upstream]]\npreset = "groq"\n[[upstream]]\nname = "b"\nbase_url = "http://b"\nkey = "client"')
+    environ = {"APPLIANCE_HOME": str(tmp_path)}
+    assert [(one.key, one.client_key) for one in load_config(file, environ, keys=False).upstreams] == [
+        (None, False), (None, True)
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="GROQ_API_KEY is not set"):
+        load_config(file, environ)
+
+
 # ------------------------------------------------------------------------------------------------- presets
 
 

@@ -80,7 +80,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    config = load_config(chosen(args.config), environ)
+    config = load_config(chosen(args.config), environ, keys=False)
     from appliance.store import bundle
     from appliance.store.install import this_box
     from appliance.store.manifest import baseline_named

@@ -63,7 +63,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def fit(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    config = load_config(chosen(args.config), environ)
+    config = load_config(chosen(args.config), environ, keys=False)
     for name in ("context", "slots"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise StoreError(f"--{name} must be 1 or more.")

@@ -65,7 +65,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def list_all(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    config = load_config(chosen(args.config), environ)
+    config = load_config(chosen(args.config), environ, keys=False)
     models = config.paths.models
     used = in_use(config)
     rows = [_row(entry, models, in_use=path_of(entry, models) == used) for entry in (*read_catalog(), *own(models))]
@@ -107,7 +107,7 @@ def megabytes(size: int | None) -> str:
 
 
 def pull_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    config = load_config(chosen(args.config), environ)
+    config = load_config(chosen(args.config), environ, keys=False)
     place(args.name, config.paths.models)  # a wrong name is a wrong setup, not a failed download
     from appliance.store.hub import hub_of
     from appliance.store.pull import pull, wanted
@@ -134,7 +134,7 @@ def pull_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def verify_some(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    config = load_config(chosen(args.config), environ)
+    config = load_config(chosen(args.config), environ, keys=False)
     models = config.paths.models
     everything = (*read_catalog(), *own(models))
     entries = [known(args.name, models)] if args.name else [entry for entry in everything if installed(entry, models)]
@@ -154,6 +154,6 @@ def verify_some(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def show_path(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    config = load_config(chosen(args.config), environ)
+    config = load_config(chosen(args.config), environ, keys=False)
     print(place(args.name, config.paths.models))
     return FINE

@@ -60,7 +60,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def import_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    config = load_config(chosen(args.config), environ)
+    config = load_config(chosen(args.config), environ, keys=False)
     from appliance.store.elsewhere import CALLED, pick, theirs
     from appliance.store.importing import bring
 
@@ -116,7 +116,7 @@ def loads(path: Path) -> None:
 
 
 def use_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    config = load_config(chosen(args.config), environ)
+    config = load_config(chosen(args.config), environ, keys=False)
     model = args.name
     if model.endswith(".gguf") and not model.startswith("hf:"):
         model = str(Path(model).expanduser().absolute())
@@ -171,7 +171,7 @@ def begun(config: Config) -> tomlkit.TOMLDocument:
 
 
 def remove_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    config = load_config(chosen(args.config), environ)
+    config = load_config(chosen(args.config), environ, keys=False)
     models = config.paths.models
     entry = known(args.name, models)
     paths = [part_of(entry, part, models) for part in entry.parts]

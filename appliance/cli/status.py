@@ -48,7 +48,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def show(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    config = load_config(chosen(args.config), environ)
+    config = load_config(chosen(args.config), environ, keys=False)
     with client(args.url or address(config)) as to:
         if args.watch:
             return watch(to, as_json=args.as_json)
@@ -84,7 +84,7 @@ def watch(to: httpx.Client, *, as_json: bool = False, pause: Callable[[float], N
 
 
 def reset(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    config = load_config(chosen(args.config), environ)
+    config = load_config(chosen(args.config), environ, keys=False)
     with client(args.url or address(config)) as to:
         closed = ask(to, "POST", "/appliance/reset", {"upstream": args.upstream}).get("closed") or []
     print(f"Closed: {', '.join(closed)}." if closed else "Nothing was open.")

@@ -295,7 +295,7 @@ def test_a_bomb_is_refused_or_bounded_and_never_stalls(name):
         for text in (b"{", b"[[[[[[", b'"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', b"1234567", b"true"):
             state.feed(text)
             state.ours().feed(text)
-    assert time.thread_time() - begun < 1.5
+    assert time.thread_time() - begun < 6  # one that is not bounded takes minutes, or for ever
 
 
 @pytest.mark.long

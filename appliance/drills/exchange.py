@@ -298,6 +298,8 @@ class Exchange:
                 while _on_its_way(connection.fileno()):  # noqa: ASYNC110 - the kernel has no event for it
                     await asyncio.sleep(LOOK)
         self.over = True
+        if connection.fileno() < 0:
+            return  # the client left meanwhile
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
@@ -312,5 +314,7 @@ class Exchange:
 
 
 def _on_its_way(connection: int) -> int:
-    """Bytes that the peer has not acknowledged yet."""
+    """Bytes that the peer has not acknowledged yet; none on a connection that is closed."""
+    if connection < 0:
+        return 0
     return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)

@@ -1,5 +1,6 @@
 """What a schema becomes, what is refused with which words, and what is not seen to."""
 
+import gc
 import time
 import tracemalloc
 
@@ -282,9 +283,18 @@ BOMBS = {
 }
 
 
+@pytest.fixture
+def others_apart():
+    """What other tests keep is not walked through by our garbage collections: that made 1.4 to 2.1 s of 0.3."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_or_bounded_and_never_stalls(name):
+def test_a_bomb_is_refused_or_bounded_and_never_stalls(name, others_apart):
     begun = time.thread_time()
     try:
         made = grammar(BOMBS[name])
@@ -295,7 +305,7 @@ def test_a_bomb_is_refused_or_bounded_and_never_stalls(name):
         for text in (b"{", b"[[[[[[", b'"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', b"1234567", b"true"):
             state.feed(text)
             state.ours().feed(text)
-    assert time.thread_time() - begun < 6  # one that is not bounded takes minutes, or for ever
+    assert time.thread_time() - begun < 1.5
 
 
 @pytest.mark.long

@@ -309,6 +309,9 @@ class Exchange:
         self._writer.close()
 
     async def _send(self, data: bytes) -> None:
+        if self._writer.is_closing():
+            # asyncio says so when it drains; uvloop's transport calls it a program's mistake (RuntimeError).
+            raise ConnectionResetError("the connection is closed")
         self._writer.write(data)
         await self._writer.drain()
 

@@ -8,11 +8,13 @@ import json
 from collections.abc import Awaitable, Callable
 
 import pytest
+import uvloop
 
 from appliance.core.drip import READING
 from appliance.core.quality import Taste
 from appliance.drills.acts import DRIP
 from appliance.drills.cloud import STORY, FailingCloud, Script
+from appliance.drills.exchange import Exchange
 from appliance.drills.faults import FAULTS, FLAWS, HEALTHY, OUTCOMES, CloudFault
 
 pytestmark = pytest.mark.live
@@ -258,6 +260,27 @@ def test_a_client_that_leaves_is_noticed(name: str) -> None:
 
 def test_a_client_that_stays_to_the_end_did_not_leave() -> None:
     assert on_the_wire(HEALTHY, stream=True)[2].left_early == 0
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_connection_that_closed_under_it_is_a_client_that_left(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def goes_on(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.reset()
+        for _ in range(5):  # the loop lets go of the transport
+            await asyncio.sleep(0)
+        await exchange.role()
+
+    async def play() -> int:
+        async with FailingCloud(goes_on) as cloud:
+            await hear(cloud, request(stream=True))
+            await asyncio.wait_for(cloud.departed.wait(), 20)
+            return cloud.left_early
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(play()) == 1
 
 
 def test_nothing_outlives_it() -> None:

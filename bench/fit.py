@@ -17,7 +17,6 @@ import os
 import random
 import statistics
 import sys
-import time
 from pathlib import Path
 
 from common import prose
@@ -58,24 +57,6 @@ def pss(pid: int) -> int:
     raise LookupError("no Pss")
 
 
-async def answer(engine: Engine, words: int, tokens: int, chance: random.Random) -> float:
-    """Tokens per second of one answer to a prompt of about so many words."""
-    job = {
-        "messages": [{"role": "user", "content": prose(words, chance)}],
-        "committed": None,
-        "max_tokens": tokens,
-        "stop": [],
-        "trim": False,
-        "sampling": {"temperature": 0, "logit_bias": [[token, -100] for token in ENDS]},
-    }
-    began = before = 0.0
-    async for frames in engine.generate(job):
-        if not began and any(frame["op"] == "text" for frame in frames):
-            before, began = (await engine.stats())["decoded"], time.perf_counter()
-    after, ended = (await engine.stats())["decoded"], time.perf_counter()
-    return (after - before) / (ended - began)
-
-
 ENDS: list[int] = [0, 1, 2, 256, 257, 258]  # the starter's, and those of random weights: nobody ends early
 
 
@@ -93,7 +74,7 @@ async def run(path: Path, given: argparse.Namespace) -> tuple[Weight, int, list[
         for turn in range(given.rounds):
             known = await asyncio.to_thread(measured, given.folder / "probes", [burden_of(weight)], fresh=True)
             foretold = expect(burden_of(weight), known).tokens_per_second
-            real = await answer(engine, 4, ANSWER, random.Random(turn))
+            real = 1 / await box.one_answer(engine, prose(4, random.Random(turn)), ANSWER, never=ENDS)
             (alone,) = await asyncio.to_thread(box.pace, [(path, 16)])
             ratios.append(foretold / real)
             print(
@@ -103,7 +84,9 @@ async def run(path: Path, given: argparse.Namespace) -> tuple[Weight, int, list[
             )
         per_word = 1 if path.name.startswith("SmolLM2") else 5  # random weights have a token per letter
         words = (given.context - 96) // per_word - 64
-        await asyncio.gather(*(answer(engine, words, 24, random.Random(slot)) for slot in range(given.slots)))
+        await asyncio.gather(
+            *(box.one_answer(engine, prose(words, random.Random(slot)), 24, never=ENDS) for slot in range(given.slots))
+        )
         assert engine.pid is not None
         return weight, pss(engine.pid), ratios
     finally:

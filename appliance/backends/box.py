@@ -6,21 +6,27 @@ waits for the answer; none of it belongs on an event loop.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from appliance.backends.child import environment, how, slowest_read
-from appliance.core.chat import BackendError, Fault
+from appliance.backends.child import EngineSpec, environment, how, slowest_read
+from appliance.backends.process import Engine
+from appliance.core.fault import BackendError, Fault
 from appliance.core.machine import Device, Machine, Pace, Placement, Read, Weight
 
 PATIENCE = 60.0
 """Seconds for what takes one or two on an idle box."""
 MOST = 320
 """Tokens of an answer that a `pace` may need room for."""
+ANSWER = 48
+"""Tokens of an answer that is `served`."""
 
 
 def describe(*, python: str = sys.executable, patience: float = PATIENCE) -> Machine:
@@ -83,6 +89,49 @@ def pace(
     patience = PATIENCE * len(runs) + sum(slowest_read(str(path)) for path, _ in runs)
     said = _ask({"op": "pace", "runs": asked, "seconds": seconds}, python, patience=patience)
     return tuple(Pace(**one) for one in said)
+
+
+def served(
+    path: str | Path, *, gpu_layers: int | Literal["auto"] = "auto", python: str = sys.executable, answers: int = 3
+) -> float:
+    """Seconds per token of an answer that an engine's process gives while this one reads it: the median of several
+    answers. Raises `BackendError`."""
+    return asyncio.run(
+        _served(EngineSpec(path=str(path), context=MOST, slots=1, gpu_layers=gpu_layers), python, answers)
+    )
+
+
+async def _served(spec: EngineSpec, python: str, answers: int) -> float:
+    engine = Engine(spec, python=python)
+    await engine.start()
+    try:
+        await engine.wait_ready(PATIENCE + slowest_read(spec.path))
+        return statistics.median([await one_answer(engine, "Go on.", ANSWER) for _ in range(answers)])
+    except TimeoutError:
+        raise BackendError(Fault.SILENT, "the engine was not ready to answer in time.") from None
+    finally:
+        await engine.stop()
+
+
+async def one_answer(engine: Engine, prompt: str, tokens: int, *, never: Sequence[int] = ()) -> float:
+    """Seconds per token, from the first word to the last, of an answer without the tokens `never`. Raises
+    `BackendError`."""
+    job = {
+        "messages": [{"role": "user", "content": prompt}],
+        "committed": None,
+        "max_tokens": tokens,
+        "stop": [],
+        "trim": False,
+        "sampling": {"temperature": 0, "logit_bias": [[token, -100] for token in never]},
+    }
+    began, before = 0.0, 0
+    async for frames in engine.generate(job):
+        if not began and any(frame["op"] == "text" for frame in frames):
+            before, began = (await engine.stats())["decoded"], time.perf_counter()
+    after, ended = (await engine.stats())["decoded"], time.perf_counter()
+    if after <= before:
+        raise BackendError(Fault.BROKEN, "the engine wrote nothing.")
+    return (ended - began) / (after - before)
 
 
 def _placement(said: Mapping[str, Any]) -> Placement:

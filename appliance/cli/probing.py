@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,17 +76,21 @@ def _run(cache: Path, missing: Sequence[Probe], layers: Layers, progress: Progre
     try:
         with scratch(cache, "probes-") as folder:
             check_room("speed probes", sum(probe.shape.bytes for probe in missing), folder)
-            runs = []
+            files = []
             for number, probe in enumerate(missing, start=1):
                 path = folder / f"{number}.gguf"
                 write_random(probe.shape, path)
-                runs.append((path, probe.prompt))
+                files.append(path)
                 report(number)
-            paces = box.pace(runs, gpu_layers=layers)
+            runs = [(path, probe.prompt) for path, probe in zip(files, missing, strict=True)]
+            found = dict(zip((probe.key for probe in missing), box.pace(runs, gpu_layers=layers), strict=True))
+            for path, probe in zip(files, missing, strict=True):
+                if probe.served:
+                    found[probe.key] = replace(found[probe.key], served=box.served(path, gpu_layers=layers))
     except OSError as error:
         raise StoreError(f"the probes cannot be written to {cache}: {error.strerror}; correct that.") from None
     report(steps)
-    return {probe.key: pace for probe, pace in zip(missing, paces, strict=True)}
+    return found
 
 
 def _paces(kept: Any) -> dict[str, Pace]:

@@ -89,3 +89,4 @@ class Pace:
     seconds_per_token: float
     prompt_tokens_per_second: float
     others: float = 0.0  # the share of the box that other programs had meanwhile
+    served: float | None = None  # seconds per token of an answer of the engine's process, where that was measured

@@ -4,7 +4,9 @@ A token costs the same few times whatever the model says: so much per token, so 
 and the threads that wait for each other), so much per word of the vocabulary, and so much per byte of its tables. The
 last depends on how they are packed and on how wide they are, so that a probe of each kind is run: about `PROBE_BYTES`
 of random weights, more than the caches keep, packed as the model is and as wide as it is, up to where width stops to
-matter. A prompt costs so much per weight and token, and attention so much per pair of tokens.
+matter. A prompt costs so much per weight and token, and attention so much per pair of tokens. To all that comes what
+the engine costs: its own work between two tokens, and that of whoever reads them on the same cores. One probe is
+therefore run alone and then served by an engine's process.
 
 What is assumed: that tables of one kind cost alike in all layers, that a layer's small operations are those of a Llama,
 that of a mixture of experts only those in use are read, and that nothing else computes on the box.
@@ -37,6 +39,7 @@ class Probe:
     key: str
     shape: Shape
     prompt: int = PROMPT
+    served: bool = False  # by an engine's process too, so that its own cost is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,7 @@ _SMALL = (
     Probe(key="many layers", shape=_shape("many layers", "Q8_0", 64, 64, 40), prompt=16),
     Probe(key="many words", shape=_shape("many words", "Q8_0", 64, 64, 8, WORDS), prompt=16),
     Probe(key="attention", shape=_shape("attention", "Q8_0", 512, 64, 4), prompt=LONG_PROMPT),
+    Probe(key="engine", shape=_shape("engine", "Q8_0", 1024, 4096, 4), prompt=16, served=True),
 )
 
 
@@ -132,6 +136,7 @@ _SMALL = (
 class Rates:
     """Seconds, for everything a token costs. `reading` and `computing` by the key of the probe."""
 
+    engine: float
     token: float
     layer: float
     word: float
@@ -143,7 +148,7 @@ class Rates:
 
 def rates(paces: Mapping[str, Pace], *, size: int = PROBE_BYTES) -> Rates:
     """What the probes' paces say. Raises `KeyError` if one of the small ones is missing."""
-    few, many, words, long = (paces[probe.key] for probe in _SMALL)
+    few, many, words, long, engine = (paces[probe.key] for probe in _SMALL)
     layer = max(0.0, (many.seconds_per_token - few.seconds_per_token) / (_layers(1) - _layers(0)))
     token = max(0.0, few.seconds_per_token - layer * _layers(0))
     word = max(0.0, (words.seconds_per_token - few.seconds_per_token) / (WORDS - FEW_WORDS))
@@ -156,6 +161,7 @@ def rates(paces: Mapping[str, Pace], *, size: int = PROBE_BYTES) -> Rates:
             reading[key] = max(0.0, own) / shape.bytes
             computing[key] = 1 / pace.prompt_tokens_per_second / _computed(shape.parameters, shape.layers)
     return Rates(
+        engine=max(0.0, (engine.served or 0.0) - engine.seconds_per_token),
         token=token,
         layer=layer,
         word=word,
@@ -184,7 +190,7 @@ def _attention(long: Pace, computing: Mapping[str, float]) -> float:
 
 def expect(burden: Burden, known: Rates, *, prompts: Iterable[int] = (4000,)) -> Speed:
     """How fast this model should be."""
-    token = known.token + known.layer * burden.layers + known.word * burden.vocabulary
+    token = known.engine + known.token + known.layer * burden.layers + known.word * burden.vocabulary
     weight = 0.0
     for read in burden.reads:
         if (kind := kind_of(read, burden.width)) is not None:

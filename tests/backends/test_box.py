@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.backends import box
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.store.shape import FILE_TYPES, SHAPES, parse_shape, write_empty
 from appliance.store.weights import write_random
 
@@ -74,6 +74,17 @@ def test_random_weights_of_every_packing_are_loaded_and_answer(tmp_path: Path) -
         assert 0 <= pace.others <= 1
     reads = box.weigh(tmp_path / f"{len(shapes) - 1}.gguf", slots=1, context=512, gpu_layers=0).reads
     assert sum(read.weights for read in reads) < 0.6 * experts.parameters
+
+
+def test_an_answer_of_the_engine_is_served_and_counted(tmp_path: Path) -> None:
+    write_random(replace(SHAPES["0.5B"], layers=2, width=256, heads=4, inner=512, vocabulary=600), tmp_path / "m.gguf")
+    assert 0 < box.served(tmp_path / "m.gguf", gpu_layers=0, answers=1) < 1
+
+
+def test_an_engine_that_cannot_serve_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"something else")
+    with pytest.raises(BackendError, match="GGUF"):
+        box.served(tmp_path / "m.gguf")
 
 
 def _script(path: Path, text: str) -> str:

@@ -15,7 +15,7 @@ import pytest
 from appliance.__main__ import main
 from appliance.backends import box
 from appliance.cli import probing
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.core.machine import Device, Machine, Pace, Placement, Read, Weight
 from appliance.store import weights
 
@@ -42,6 +42,7 @@ class Made:
         self.machine, self.weight, self.others = MACHINE, WEIGHT, 0.0
         self.weighed: list[dict[str, Any]] = []
         self.run: list[tuple[str, int | str]] = []
+        self.asked: list[str] = []
 
     def weigh(self, path: Path, **asked: Any) -> Weight:
         self.weighed.append({"size": path.stat().st_size, **asked})
@@ -61,6 +62,11 @@ class Made:
             for path, _ in runs
         )
 
+    def served(self, path: Path, *, gpu_layers: int | str = "auto") -> float:
+        """An engine that costs nothing."""
+        self.asked.append(path.name)
+        return path.stat().st_size / 20e9 / (1 if gpu_layers == 0 else 10)
+
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
@@ -68,6 +74,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     monkeypatch.setattr(box, "describe", lambda: made.machine)
     monkeypatch.setattr(box, "weigh", made.weigh)
     monkeypatch.setattr(box, "pace", made.pace)
+    monkeypatch.setattr(box, "served", made.served)
     monkeypatch.setattr(box, "bandwidth", lambda: 40e9)
     monkeypatch.setattr(weights, "write_random", lambda shape, path: _sparse(path, shape.bytes))
     return made
@@ -151,7 +158,8 @@ def test_the_probes_are_run_once_on_a_box(
     assert main(["models", "fit", model]) == 0
     ran = len(made.run)
     assert main(["models", "fit", model]) == 0
-    assert len(made.run) == ran == 5
+    assert len(made.run) == ran == 6
+    assert made.asked == ["5.gguf"]
     made.machine = replace(MACHINE, build="1.2.4")  # another build computes otherwise
     assert main(["models", "fit", model]) == 0
     assert len(made.run) == 2 * ran
@@ -169,7 +177,7 @@ def test_what_was_measured_on_a_busy_box_is_said_to_be_and_not_kept(
     assert "Other programs used 60% of this box while it was measured" in capsys.readouterr().out
     made.others = 0.0
     assert main(["models", "fit", model]) == 0
-    assert len(made.run) == 10
+    assert len(made.run) == 12
     assert "Other programs" not in capsys.readouterr().out
 
 
@@ -178,7 +186,7 @@ def test_a_record_that_cannot_be_read_is_measured_again(made: Made, model: str, 
     for file in isolated.rglob("speed-*.json"):
         file.write_text("{")
     assert main(["models", "fit", model]) == 0
-    assert len(made.run) == 10
+    assert len(made.run) == 12
 
 
 def test_a_model_that_is_not_there_is_one_sentence(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

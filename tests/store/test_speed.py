@@ -24,13 +24,17 @@ BURDEN = Burden(
 
 def box(probe: Probe, *, slower: float = 1.0) -> Pace:
     """A box that computes exactly as is assumed: 30 us for a layer, 100 us for a token, 10 ns for a word, 20 GB/s for
-    Q4_K, half of that for others, and 1 ps for each weight of a prompt."""
+    Q4_K, half of that for others, 1 ps for each weight of a prompt, and 1 ms for the engine around it."""
     shape = probe.shape
     rate = 20e9 if shape.quant == "Q4_K" else 10e9
     own = shape.bytes if "/" in probe.key else 0
     token = 100e-6 + 30e-6 * shape.layers + 10e-9 * (shape.vocabulary if probe.key == "many words" else 0) + own / rate
     prompt = 1e-12 * shape.parameters * (shape.layers - 1) / shape.layers
-    return Pace(seconds_per_token=slower * token, prompt_tokens_per_second=1 / (slower * prompt))
+    return Pace(
+        seconds_per_token=slower * token,
+        prompt_tokens_per_second=1 / (slower * prompt),
+        served=slower * (token + 1e-3) if probe.served else None,
+    )
 
 
 def known(*burdens: Burden, slower: float = 1.0) -> dict[str, Pace]:
@@ -38,7 +42,7 @@ def known(*burdens: Burden, slower: float = 1.0) -> dict[str, Pace]:
 
 
 def test_a_model_is_foretold_from_its_tables_on_a_box_that_computes_as_assumed() -> None:
-    seconds = 100e-6 + 30 * 30e-6 + 50_000 * 10e-9 + GIB / 20e9 + GIB / 2 / 10e9
+    seconds = 1e-3 + 100e-6 + 30 * 30e-6 + 50_000 * 10e-9 + GIB / 20e9 + GIB / 2 / 10e9
     assert 1 / expect(BURDEN, rates(known(BURDEN))).tokens_per_second == pytest.approx(seconds, rel=0.02)
 
 

@@ -131,7 +131,7 @@ async def one_answer(engine: Engine, prompt: str, tokens: int, *, never: Sequenc
     after, ended = (await engine.stats())["decoded"], time.perf_counter()
     if after <= before:
         raise BackendError(Fault.BROKEN, "the engine wrote nothing.")
-    return (ended - began) / (after - before)
+    return float((ended - began) / (after - before))
 
 
 def _placement(said: Mapping[str, Any]) -> Placement:

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from appliance.cli.outcome import FINE, INTERRUPTED, NOT_WELL, Unwell, command
+from appliance.cli.outcome import FINE, INTERRUPTED, NOT_WELL, Unwell, command, complain, group
 from appliance.cli.progress import progress, say, steps
 from appliance.cli.reach import chosen
 from appliance.cli.status import columns
 from appliance.config import Config, load_config
-from appliance.store.catalog import BOXES, Entry, StoreError, read_catalog
+from appliance.core.fault import BackendError, Fault
+from appliance.core.size import in_words
+from appliance.store.catalog import BOXES, Entry, StoreError, Unopenable, read_catalog
 from appliance.store.disk import leftovers
 from appliance.store.own import known, own
 from appliance.store.store import installed, part_of, path_of, place, verify
@@ -21,15 +23,13 @@ FORMS = "a name of the catalog, or hf:OWNER/REPO/FILE.gguf"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    verbs = group(
+        commands,
         "models",
-        help="the model store: list, fit, pull, import, use, verify, rm, path",
-        description="The model store.",
-        epilog="example:\n  appliance models pull starter",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        about="the model store",
+        verbs="list, fit, pull, import, use, verify, rm, path",
+        example="appliance models pull starter",
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     command(
         verbs,
         "list",
@@ -88,7 +88,7 @@ def _row(entry: Entry, models: Path, *, in_use: bool) -> tuple[str, ...]:
     state = _begun(entry, models) if not here else "in use" if in_use else "yes"
     best = ", ".join(BOXES[box] for box in entry.boxes)
     about = f"{entry.about}; first choice for {best}" if best else entry.about
-    words = megabytes(size) if size or not entry.roughly else f"~{megabytes(entry.roughly)}"
+    words = in_words(size) if size is not None else f"~{in_words(entry.roughly)}" if entry.roughly else "?"
     return (entry.name, state, words, entry.license or "not stated", about)
 
 
@@ -98,12 +98,6 @@ def _begun(entry: Entry, models: Path) -> str:
     here = sum(path.stat().st_size for part in parts for path in (part, *leftovers(part)) if path.is_file())
     whole = entry.bytes or entry.roughly or 0
     return f"{min(99, 100 * here // whole)} %" if here and whole else "-"
-
-
-def megabytes(size: int | None) -> str:
-    if size is None:
-        return "?"
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def pull_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -116,7 +110,7 @@ def pull_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         hub = hub_of(environ)
         entry = wanted(args.name, config.paths, say=say, hub=hub)
         with steps() as report:
-            news = pull(entry, config.paths, say=say, report=report, hub=hub)
+            news = pull(entry, config.paths, say=say, report=report, accept=opens, hub=hub)
     except StoreError as error:
         raise Unwell(str(error)) from None
     except KeyboardInterrupt:
@@ -133,6 +127,19 @@ def pull_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return FINE
 
 
+def opens(path: Path) -> None:
+    """Does llama.cpp take this file? A dry load, which also tells whether it is whole. Raises `StoreError`."""
+    from appliance.backends.box import weigh
+
+    try:
+        weigh(path, context=256, slots=1, gpu_layers=0)
+    except BackendError as error:
+        if error.fault is Fault.CONFIG:
+            raise Unopenable(str(error)) from None
+        said = str(error).rstrip(".")
+        raise StoreError(f'{said}; if "appliance doctor" finds this box well, choose another model.') from None
+
+
 def verify_some(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ, keys=False)
     models = config.paths.models
@@ -146,7 +153,7 @@ def verify_some(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
             with progress(f"verifying {entry.name}") as report:
                 verify(entry, models, report)
         except StoreError as error:
-            print(f"appliance: {error}", file=sys.stderr)
+            complain(str(error))
             verdict = NOT_WELL
         else:
             print(f"{entry.name} is whole: {path_of(entry, models)}")

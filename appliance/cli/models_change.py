@@ -6,21 +6,19 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.cli.models import in_use, megabytes
-from appliance.cli.outcome import FINE, INTERRUPTED, USAGE, Unwell, command
+from appliance.cli.models import in_use, opens
+from appliance.cli.outcome import FINE, INTERRUPTED, Misused, Unwell, command
 from appliance.cli.progress import say, steps
 from appliance.cli.reach import chosen
 from appliance.cli.status import columns
 from appliance.config import Config, load_config, places
-from appliance.core.chat import BackendError
+from appliance.core.size import in_words
 from appliance.store.catalog import StoreError
-from appliance.store.disk import leftovers
-from appliance.store.own import known, record_of
-from appliance.store.store import part_of, path_of, resolve
+from appliance.store.own import HUB, known, of_place
+from appliance.store.store import files_of, path_of, remove, resolve
 
 if TYPE_CHECKING:
     import tomlkit
@@ -65,18 +63,17 @@ def import_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from appliance.store.importing import bring
 
     if args.tool is None and args.model is None:
-        print('appliance: say what to import: a GGUF file, or "--from ollama", or "--from lmstudio".', file=sys.stderr)
-        return USAGE
+        raise Misused('say what to import: a GGUF file, or "--from ollama", or "--from lmstudio".')
     if args.tool is not None:
         models = theirs(args.tool, environ)
         if args.model is None:
-            print(columns(("NAME", "SIZE"), [(one.name, megabytes(one.bytes)) for one in models]))
+            print(columns(("NAME", "SIZE"), [(one.name, in_words(one.bytes)) for one in models]))
             print(f'\nTo take one: "appliance models import --from {args.tool} NAME".')
             return FINE
     try:
         with steps() as report:
             if args.tool is None:
-                done = bring(Path(args.model), config.paths, name=args.name, accept=loads, say=say, report=report)
+                done = bring(Path(args.model), config.paths, name=args.name, accept=opens, say=say, report=report)
             else:
                 one = pick(args.model, args.tool, models)
                 done = bring(
@@ -86,7 +83,7 @@ def import_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
                     come_from=f"{CALLED[args.tool]}, {one.name}",
                     sha256=one.sha256,
                     link=True,
-                    accept=loads,
+                    accept=opens,
                     say=say,
                     report=report,
                 )
@@ -102,16 +99,6 @@ def import_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return FINE
 
 
-def loads(path: Path) -> None:
-    """Does llama.cpp take this file? A dry load tells also whether it is whole. Raises `StoreError`."""
-    from appliance.backends.box import weigh
-
-    try:
-        weigh(path, context=256, slots=1, gpu_layers=0)
-    except BackendError as error:
-        raise StoreError(str(error)) from None
-
-
 # ---------------------------------------------------------------------------------------------------------- use
 
 
@@ -122,7 +109,7 @@ def use_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         model = str(Path(model).expanduser().absolute())
     else:
         model = known(model, config.paths.models).name
-    resolve(model, config)  # there, and a model that can chat
+    opens(resolve(model, config).path)  # there, a model that can chat, and one that this llama.cpp takes
     file = config.source or file_of_its_own(environ)
     write_model(file, model, config)
     print(f"[local] model is {shlex.quote(model)} now, in {file}.")
@@ -173,26 +160,22 @@ def begun(config: Config) -> tomlkit.TOMLDocument:
 def remove_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ, keys=False)
     models = config.paths.models
-    entry = known(args.name, models)
-    paths = [part_of(entry, part, models) for part in entry.parts]
-    all_of_it = [*paths, *(path for part in paths for path in leftovers(part)), record_of(entry, models)]
-    here = [path for path in all_of_it if path.is_file()]
-    if not here:
+    try:
+        entry = known(args.name, models)
+    except StoreError:
+        if not args.name.startswith(HUB):
+            raise
+        entry = of_place(args.name)  # a download that has only begun has no record
+    if not files_of(entry, models):
         raise Unwell(f'the model "{entry.name}" is not installed.')
-    if in_use(config) == paths[0] and not args.force:
+    if in_use(config) == path_of(entry, models) and not args.force:
         raise Unwell(
             f'"{entry.name}" is the model that [local] model names; choose another with "appliance models use NAME" '
             "first, or say --force."
         )
-    freed = 0
     try:
-        for path in here:
-            freed += path.stat().st_size if path.stat().st_nlink == 1 else 0
-            path.unlink()
-        for folder in paths[0].relative_to(models).parents[:-1]:
-            with suppress(OSError):  # somebody else's model is in it
-                (models / folder).rmdir()
+        freed = remove(entry, models)
     except OSError as error:
         raise Unwell(f"{error.filename} cannot be deleted: {error.strerror}.") from None
-    print(f"{entry.name} is deleted" + (f"; that freed {megabytes(freed)}." if freed else "."))
+    print(f"{entry.name} is deleted" + (f"; that freed {in_words(freed)}." if freed else "."))
     return FINE

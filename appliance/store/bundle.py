@@ -6,7 +6,6 @@ A plain tar, because weights do not compress. What it holds is in `manifest.py`,
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import platform
@@ -20,8 +19,8 @@ from pathlib import Path
 from appliance import __version__
 from appliance.store import packing
 from appliance.store.catalog import Entry, StoreError
-from appliance.store.disk import PART, Progress, Say, put, scratch, sha256_of
-from appliance.store.install import alone
+from appliance.store.disk import PART, Progress, Say, check_room, put, scratch, sha256_of
+from appliance.store.install import alone, why_not_written
 from appliance.store.manifest import (
     INSTALLER,
     LIBRARIES,
@@ -37,7 +36,7 @@ from appliance.store.manifest import (
 )
 from appliance.store.own import RECORD
 from appliance.store.store import installed, part_of
-from appliance.store.unpack import TOP, Hashed, Meter, Opened, why_not_written
+from appliance.store.unpack import TOP, Hashed, Meter, Opened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ def create(
             manifest, sources = _gather(folder, wanted, models, cache, created, say)
             return pack(target, manifest, sources, progress)
     except OSError as error:
-        raise StoreError(why_not_written(error, target)) from None
+        raise StoreError(why_not_written(error, "no bundle was written")) from None
 
 
 def _gather(
@@ -73,7 +72,7 @@ def _gather(
     """Bring everything together; answers what there is and where each file lies."""
     wheels = folder / WHEELS
     wheels.mkdir()
-    engine = packing.engine_wheel(wanted.baseline, cache, wheels=wanted.wheels, say=say)
+    engine = packing.engine_wheel(wanted.baseline, cache, wheels=wanted.wheels, beside=folder, say=say)
     sets, libraries = packing.compiled_with(engine)
     packing.check_sets(sets, wanted.baseline, engine.name)
     shutil.copyfile(engine, wheels / engine.name)
@@ -119,9 +118,7 @@ def _gather(
 def pack(target: Path, manifest: Manifest, sources: Mapping[str, Path], progress: Progress | None) -> Opened:
     content = render(manifest)
     identity = hashlib.sha256(content).hexdigest()
-    free = shutil.disk_usage(target.parent).free
-    if free < manifest.bytes:
-        raise OSError(errno.ENOSPC, "")
+    check_room(target.name, manifest.bytes, target.parent)
     unfinished = target.with_name(target.name + PART)
     born = datetime.fromisoformat(manifest.created).timestamp()
     top, meter = f"{TOP}-{manifest.version}", Meter(manifest.bytes, progress)

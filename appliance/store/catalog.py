@@ -34,6 +34,10 @@ class StoreError(Exception):
     """The model is not there or not what it should be; `str()` is one sentence that says what to do."""
 
 
+class Unopenable(StoreError):
+    """llama.cpp was asked and does not take this model. It would not if it were fetched again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
     """One file of a model, by its path in the repository. `bytes` is missing where nobody has confirmed the size."""

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import IO, Literal, Protocol
 
+from appliance.core.size import in_words
 from appliance.store.catalog import StoreError
 
 CHUNK = 1 << 20
@@ -27,6 +28,8 @@ LOCK = ".lock"
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
 """Told how much of how much is done."""
+Accept = Callable[[Path], None]
+"""Does llama.cpp take this model? Raises `Unopenable` if not, and `StoreError` if it could not be asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,10 @@ Report = Callable[[Step], None]
 
 def unheard(step: Step) -> None:
     """The `Report` of somebody who does not want to know."""
+
+
+def unasked(path: Path) -> None:
+    """The `Accept` of somebody who takes anything."""
 
 
 class Folders(Protocol):
@@ -111,14 +118,11 @@ def _held(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def check_room(name: str, needed: int, folder: Path) -> None:
+def check_room(name: str, needed: int, folder: Path, *, remedy: str = "make room and try again") -> None:
     """Is there room for this many bytes more? Raises `StoreError`."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise StoreError(
-            f'"{name}" needs {needed / 1e6:,.0f} MB at {folder} and {free / 1e6:,.0f} MB are free; '
-            "make room and try again."
-        )
+        raise StoreError(f'"{name}" needs {in_words(needed)} at {folder} and {in_words(free)} are free; {remedy}.')
 
 
 def put(unfinished: Path, target: Path) -> None:
@@ -134,12 +138,19 @@ def put(unfinished: Path, target: Path) -> None:
 
 def sha256_of(path: Path, told: Callable[[int], None] = lambda _: None) -> str:
     """The hash of what is in a file; `told` hears how many bytes are read so far."""
-    digest, done = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            done += len(chunk)
-            told(done)
+        return hash_of(file, told)
+
+
+def hash_of(source: IO[bytes], told: Callable[[int], None], *, into: IO[bytes] | None = None) -> str:
+    """The hash of what is to be read here, and a copy of it written on the way."""
+    digest, done = hashlib.sha256(), 0
+    while chunk := source.read(CHUNK):
+        if into is not None:
+            into.write(chunk)
+        digest.update(chunk)
+        done += len(chunk)
+        told(done)
     return digest.hexdigest()
 
 

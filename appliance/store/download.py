@@ -30,12 +30,12 @@ from appliance.store.catalog import StoreError
 from appliance.store.disk import CHUNK, Report, Say, Step, leftovers, put, write_small
 from appliance.store.hub import Content, Lost, in_short
 
-Answer = TypeVar("Answer")
+Found = TypeVar("Found")
 MINUTE = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Stamina:
     """How patient are we? `stall` is how many seconds without a byte are enough, `trickle` how many bytes a minute are
     too few, `waits` lie between tries that bring nothing."""
 
@@ -61,7 +61,7 @@ class Patience:
             return Patience(furthest=at, failures=1)
         return Patience(furthest=self.furthest, failures=self.failures + 1)
 
-    def wait(self, line: Line) -> float | None:
+    def wait(self, line: Stamina) -> float | None:
         """Seconds to the next try; None when it is enough."""
         return line.waits[self.failures - 1] if self.failures <= len(line.waits) else None
 
@@ -73,7 +73,7 @@ class Flow:
     since: float
     start: int
 
-    def heard(self, at: int, now: float, line: Line) -> Flow:
+    def heard(self, at: int, now: float, line: Stamina) -> Flow:
         """We are at this byte now. Raises `Lost` at the end of a minute with a trickle."""
         if now - self.since < MINUTE:
             return self
@@ -164,11 +164,13 @@ def download(
     *,
     headers: Mapping[str, str],
     expected: str,
-    line: Line,
+    line: Stamina,
     say: Say,
     report: Report,
+    accept: Callable[[], None] = lambda: None,
 ) -> None:
-    """Bring the file that `look` finds to `target`, going on where an earlier run was.
+    """Bring the file that `look` finds to `target`, going on where an earlier run was. It gets its name if `accept`,
+    which is asked when every byte is right, raises nothing.
 
     Raises:
         StoreError: with a sentence; what came so far stays for the next run, unless its hash is wrong.
@@ -204,6 +206,7 @@ def download(
             f"{target.name} came with a wrong hash, so it was not installed: its sha256 is {found[:12]}..., expected "
             f"{expected[:12]}...; try again, and if it happens again, another hub (HF_ENDPOINT)."
         )
+    accept()
     partial.finish()
 
 
@@ -214,7 +217,7 @@ def _receive(
     file: BinaryIO,
     headers: Mapping[str, str],
     tell: Callable[[int], None],
-    line: Line,
+    line: Stamina,
 ) -> None:
     """The bytes that are missing, or as many as come. Raises `Lost`."""
     wanted = {**headers, "accept-encoding": "identity"}
@@ -240,14 +243,14 @@ def _receive(
 
 
 def patiently(
-    attempt: Callable[[], Answer],
-    line: Line,
+    attempt: Callable[[], Found],
+    line: Stamina,
     say: Say,
     *,
     failed: str,
     remedy: str,
     at: Callable[[], int] = lambda: 0,
-) -> Answer:
+) -> Found:
     """What `attempt` gives, after as many tries as are worth it. Raises `StoreError`."""
     patience = Patience()
     while True:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 )
 
 from appliance.store.catalog import Entry, ModelFile, StoreError
-from appliance.store.own import place_of, siblings, split
+from appliance.store.own import of_place
 
 PUBLIC = "https://huggingface.co"
 PATIENCE = 10.0
@@ -118,23 +118,16 @@ def look_up(hub: Hub, repo: str, file: str, revision: str | None = None) -> Cont
 
 def describe(hub: Hub, name: str) -> Entry:
     """The model "hf:OWNER/REPO/FILE.gguf" as it is on the hub now. Raises `StoreError`, or `Lost`."""
-    repo, file = split(name)
-    parts, commits = [], set()
-    for one in siblings(file):
-        found = look_up(hub, repo, one)
+    entry, parts, commits = of_place(name), [], set()
+    for one in entry.parts:
+        found = look_up(hub, entry.repo, one.file)
         if found.sha256 is None:
-            raise StoreError(f"{hub.shown} says no hash of {repo}/{one}, so it cannot be verified; use another hub.")
-        parts.append(ModelFile(file=one, bytes=found.bytes, sha256=found.sha256))
+            what = f"{entry.repo}/{one.file}"
+            raise StoreError(f"{hub.shown} says no hash of {what}, so it cannot be verified; use another hub.")
+        parts.append(ModelFile(file=one.file, bytes=found.bytes, sha256=found.sha256))
         commits.add(found.commit)
-    return Entry(
-        name="hf:" + repo + "/" + parts[0].file,
-        about=f"from {repo}",
-        repo=repo,
-        revision=commits.pop() if len(commits) == 1 else None,
-        parts=tuple(parts),
-        folder=place_of(name)[0],
-        come_from=hub.shown,
-    )
+    revision = commits.pop() if len(commits) == 1 else None
+    return replace(entry, revision=revision, parts=tuple(parts), come_from=hub.shown)
 
 
 def in_short(error: BaseException) -> str:

@@ -8,25 +8,27 @@ own file is cloned or copied, because it may change later.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from appliance.store.catalog import Entry, ModelFile, StoreError, read_catalog
 from appliance.store.disk import (
-    CHUNK,
+    Accept,
     Folders,
     Report,
     Say,
     Step,
     check_room,
+    hash_of,
     installing,
     put,
     scratch,
     sha256_of,
+    unasked,
     unheard,
 )
 from appliance.store.elsewhere import slug
@@ -55,7 +57,7 @@ def bring(
     come_from: str = "",
     sha256: str | None = None,
     link: bool = False,
-    accept: Callable[[Path], None] = look_at,
+    accept: Accept = unasked,
     say: Say,
     report: Report = unheard,
 ) -> Imported:
@@ -135,27 +137,19 @@ def _differs(entry: Entry, folders: Folders) -> bool:
 def _take(file: Path, to: Path, folders: Folders, name: str, *, link: bool, report: Report) -> str:
     """Bring one file into the store's folder under a name that nobody reads yet. Gives its hash."""
     total = file.stat().st_size
-    step = Step(status="checking", file=file.name, total=total)
 
-    def checked(done: int) -> None:
-        report(replace(step, completed=done))
+    def told(status: Literal["checking", "copying"]) -> Callable[[int], None]:
+        return lambda done: report(Step(status=status, file=file.name, total=total, completed=done))
 
     if link and _linked(file, to):
-        return sha256_of(to, checked)
+        return sha256_of(to, told("checking"))
     with file.open("rb") as source, to.open("xb") as target:
         try:
             fcntl.ioctl(target, _CLONE, source.fileno())
         except OSError:  # most file systems cannot
             check_room(name, total, folders.models)
-            digest = hashlib.sha256()
-            done = 0
-            while chunk := source.read(CHUNK):
-                target.write(chunk)
-                digest.update(chunk)
-                done += len(chunk)
-                report(replace(step, status="copying", completed=done))
-            return digest.hexdigest()
-    return sha256_of(to, checked)
+            return hash_of(source, told("copying"), into=target)
+    return sha256_of(to, told("checking"))
 
 
 def _linked(file: Path, to: Path) -> bool:

@@ -28,7 +28,8 @@ from pathlib import Path
 
 from appliance.store.catalog import StoreError
 from appliance.store.disk import CHUNK, Say, check_room, installing, put, scratch, sha256_of
-from appliance.store.manifest import LIBRARIES, MANIFEST, MODELS, WHEELS, Box, Manifest, cpu_flags, objection, parse
+from appliance.store.manifest import LIBRARIES, MANIFEST, MODELS, WHEELS, Host, Manifest, cpu_flags, objection, parse
+from appliance.store.pip import complaint
 
 _SLACK = 1.4
 """Bytecode beside each source, and blocks that are not full."""
@@ -47,14 +48,14 @@ def default_prefix() -> Path:
     return Path("/opt/appliance") if os.geteuid() == 0 else Path.home() / ".local/opt/appliance"
 
 
-def this_box() -> Box:
+def this_box() -> Host:
     try:
         cpu = cpu_flags(Path("/proc/cpuinfo").read_text())
     except OSError:
         cpu = frozenset()
     name, version = platform.libc_ver()
     major, minor = sys.version_info[:2]
-    return Box(
+    return Host(
         machine=platform.machine(), cpu=cpu, glibc=version if name == "glibc" else None, python=f"{major}.{minor}"
     )
 
@@ -64,10 +65,13 @@ def install(folder: Path, prefix: Path, *, say: Say) -> Manifest:
     manifest = parse((folder / MANIFEST).read_bytes())
     if why := objection(manifest, this_box()):
         raise StoreError(why)
+    versions = prefix / "versions"
     try:
-        versions = prefix / "versions"
-        versions.mkdir(parents=True, exist_ok=True)
-        with alone(prefix / ".lock", "another installation into this folder is running"):
+        with (
+            made(prefix),
+            alone(prefix / ".lock", "another installation into this folder is running"),
+            made(versions, prefix / "bin"),
+        ):
             before = _current(prefix)
             # A killed one never became current, and nothing runs from what has no program yet.
             _sweep(prefix, (before, *(program.parents[1] for program in versions.glob("*/bin/appliance"))))
@@ -82,20 +86,20 @@ def install(folder: Path, prefix: Path, *, say: Say) -> Manifest:
             except BaseException:
                 if _current(prefix) != new:  # else Ctrl-C came too late
                     shutil.rmtree(new, ignore_errors=True)
+                    if before is None:
+                        (prefix / "bin/appliance").unlink(missing_ok=True)
                 raise
             _sweep(prefix, (before, new))
     except OSError as error:
-        raise StoreError(why_not_written(error)) from None
+        raise StoreError(why_not_written(error, "nothing was installed")) from None
     return manifest
 
 
-def why_not_written(error: OSError) -> str:
+def why_not_written(error: OSError, outcome: str) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full, so nothing was installed; free some space and try again."
+        return f"the disk is full, so {outcome}; free some space and try again."
     where = f" {error.filename}" if error.filename else ""
-    return (
-        f"nothing was installed: {error.strerror or 'the disk failed'}{where}; correct that or give another --prefix."
-    )
+    return f"{outcome}: {error.strerror or 'the disk failed'}{where}; correct that, or name another place."
 
 
 def _fill(new: Path, folder: Path, manifest: Manifest, say: Say) -> None:
@@ -110,12 +114,10 @@ def _fill(new: Path, folder: Path, manifest: Manifest, say: Say) -> None:
     command += ["--no-cache-dir", "--disable-pip-version-check", "--no-input", "--quiet", "--root-user-action=ignore"]
     run = _run([*command, f"fallback-appliance=={manifest.version}"])
     if run.returncode != 0:
-        errors = [line.removeprefix("ERROR:").strip() for line in run.stderr.splitlines() if line.startswith("ERROR:")]
-        if any("No space left" in line for line in errors):
+        if "No space left" in run.stderr:
             raise OSError(errno.ENOSPC, "")
-        raise StoreError(
-            f"pip could not install the wheels, so nothing was installed: {(errors or ['no reason given'])[-1]}."
-        )
+        why = complaint(run.stderr) or "no reason given"
+        raise StoreError(f"pip could not install the wheels, so nothing was installed: {why}.")
     for piece in manifest.within(LIBRARIES):
         name = piece.path.partition("/")[2]
         if not _loadable(name):  # llama.cpp looks beside itself first
@@ -194,7 +196,6 @@ def _link_or_copy(source: Path, target: Path, size: int) -> None:
 
 def _switch(prefix: Path, new: Path) -> None:
     """From here on `PREFIX/bin/appliance` is the new one. Either the rename happened or it did not."""
-    (prefix / "bin").mkdir(exist_ok=True)
     _point(prefix / "bin/appliance", Path("../current/bin/appliance"))
     os.sync()
     _point(prefix / "current", new.relative_to(prefix))
@@ -236,9 +237,41 @@ def alone(path: Path, otherwise: str) -> Iterator[None]:
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_nlink == 0:  # its holder ended, and took it away, between our two steps
+                raise BlockingIOError
         except BlockingIOError:
             raise StoreError(f"{otherwise}; wait for it to end.") from None
+        try:
+            yield
+        finally:
+            path.unlink()
+
+
+@contextmanager
+def made(*folders: Path) -> Iterator[None]:
+    """These folders are there. What of them and of their parents is new goes again if it is empty at the end."""
+    new = [each for folder in folders for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
         yield
+    finally:
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+@contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """Whoever is told to end, or loses the terminal, puts away what was begun. What `nohup` ignores stays ignored."""
+    told = [ending for ending in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(ending) is signal.SIG_DFL]
+    for ending in told:
+        signal.signal(ending, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for ending in told:
+            signal.signal(ending, signal.SIG_DFL)
 
 
 def next_command(manifest: Manifest, prefix: Path) -> str:
@@ -258,7 +291,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prefix = Path(os.path.abspath(args.prefix or default_prefix()))
     before = _current(prefix)
     try:
-        manifest = install(args.folder, prefix, say=lambda line: print(line, flush=True))
+        with ended_as_by_ctrl_c():
+            manifest = install(args.folder, prefix, say=lambda line: print(line, flush=True))
     except StoreError as error:
         print(f"install: {error}", file=sys.stderr)
         return 1

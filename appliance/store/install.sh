@@ -3,6 +3,11 @@
 #   sh install.sh [--prefix FOLDER]        PYTHON=/usr/bin/python3.12 sh install.sh
 set -eu
 case ${1:-} in -h | --help) sed -n '2,3s/^# //p' "$0"; exit 0 ;; esac
+case $#,${1:-},${2:-} in
+  0,,) ;;
+  2,--prefix,?* | 1,--prefix=?*,) ;;
+  *) echo "install: \"$*\" is not understood; type: sh $0 --prefix FOLDER, or just: sh $0" >&2; exit 2 ;;
+esac
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 die() { echo "install: $*" >&2; exit 1; }
 

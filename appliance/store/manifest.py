@@ -170,7 +170,7 @@ def seal(manifest_sha256: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
+class Host:
     """What an installation depends on."""
 
     machine: str
@@ -179,10 +179,12 @@ class Box:
     python: str
 
 
-def objection(manifest: Manifest, box: Box) -> str | None:
+def objection(manifest: Manifest, box: Host) -> str | None:
     """Why this box cannot take the bundle, as a sentence; None if it can."""
     if box.machine != manifest.machine:
         return f"this bundle is for {manifest.machine} and this machine is {box.machine}; make one for its kind."
+    if manifest.cpu and not box.cpu:
+        return "/proc/cpuinfo does not say what the processor here can do; mount /proc and try again."
     if missing := [flag for flag in manifest.cpu if flag not in box.cpu]:
         return (
             f"this bundle is for {manifest.baseline} processors, and the one here has no {', '.join(missing[:6])}; "

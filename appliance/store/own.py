@@ -12,7 +12,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from appliance.store.catalog import Entry, StoreError, entry_of, find, read_catalog
+from appliance.store.catalog import Entry, ModelFile, StoreError, entry_of, find, read_catalog
 from appliance.store.disk import write_small
 
 RECORD = ".json"
@@ -33,12 +33,19 @@ def own(models: Path) -> tuple[Entry, ...]:
 def known(name: str, models: Path) -> Entry:
     """The model of this name, of the catalog or our own. Raises `StoreError` with the nearest one."""
     if name.startswith(HUB):
-        folder, file = place_of(name)
+        file = of_place(name).file
         for entry in own(models):
-            if entry.file == f"{folder}/{file}":
+            if entry.file == file:
                 return entry
         raise StoreError(f'the model "{name}" is not installed; run "appliance models pull {name}".')
     return find(name, (*read_catalog(), *own(models)))
+
+
+def of_place(name: str) -> Entry:
+    """The model "hf:OWNER/REPO/FILE.gguf", of which only its place is known. Raises `StoreError`."""
+    repo, file = split(name)
+    parts = tuple(ModelFile(file=one, sha256="") for one in siblings(file))
+    return Entry(name=f"{HUB}{repo}/{parts[0].file}", about=f"from {repo}", repo=repo, parts=parts, folder=f"hf/{repo}")
 
 
 def keep(entry: Entry, models: Path) -> None:
@@ -55,12 +62,6 @@ def keep(entry: Entry, models: Path) -> None:
 def record_of(entry: Entry, models: Path) -> Path:
     path = models / entry.file
     return path.with_name(path.name + RECORD)
-
-
-def place_of(name: str) -> tuple[str, str]:
-    """The folder in the store and the file in the repository of "hf:OWNER/REPO/FILE.gguf". Raises `StoreError`."""
-    repo, file = split(name)
-    return f"hf/{repo}", file
 
 
 def split(name: str) -> tuple[str, str]:

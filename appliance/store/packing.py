@@ -26,6 +26,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import appliance
+from appliance.store import pip
 from appliance.store.catalog import StoreError
 from appliance.store.disk import Say
 from appliance.store.manifest import Baseline, instruction_sets
@@ -79,33 +80,23 @@ def closure(python: str, *, requires: Requires = installed_here, root: str = OUR
 
 def fetch(pins: Mapping[str, str], python: str, folder: Path, *, wheels: Path | None, say: Say) -> None:
     """Bring a ready-made wheel of each of these versions into `folder`. Raises `StoreError`."""
-    with tempfile.TemporaryDirectory() as scratch:
-        wanted = Path(scratch) / "wanted.txt"
-        wanted.write_text("".join(f"{name}=={version}\n" for name, version in sorted(pins.items())))
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
-        command += ["--disable-pip-version-check", "--python-version", python, "--dest", str(folder), "-r", str(wanted)]
-        if wheels:
-            command += ["--find-links", str(wheels)]
-        say(f"Fetching {len(pins)} wheels for Python {python} ...")
-        run = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
-    if run.returncode != 0:
-        raise StoreError(why_not_fetched(run.stderr, python))
+    say(f"Fetching {len(pins)} wheels for Python {python} ...")
+    pip.download(
+        [f"{name}=={version}" for name, version in sorted(pins.items())],
+        folder,
+        f"the wheels for Python {python}",
+        "--quiet",
+        f"--python-version={python}",
+        *((f"--find-links={wheels}",) if wheels else ()),
+        otherwise=f"leave {python} out with --python, or put that wheel into a folder and name it with --wheels",
+    )
 
 
-def why_not_fetched(said: str, python: str) -> str:
-    """What pip wrote to stderr, as one sentence that says what to do."""
-    if found := re.search(r"No matching distribution found for (\S+?)==(\S+)", said):
-        return (
-            f"no ready-made wheel of {found[1]} {found[2]} for Python {python} was found; check the network, "
-            f"leave {python} out with --python, or put the wheel into a folder and name that with --wheels."
-        )
-    errors = [line.removeprefix("ERROR:").strip() for line in said.splitlines() if line.startswith("ERROR:")]
-    why = errors[-1].rstrip(".") if errors else "it did not say why"
-    return f"pip could not download the wheels for Python {python}: {why}."
+def engine_wheel(baseline: Baseline, cache: Path, *, wheels: Path | None, beside: Path, say: Say) -> Path:
+    """llama-cpp-python as it is installed here, compiled for `baseline`: ready-made, kept from last time, or now.
 
-
-def engine_wheel(baseline: Baseline, cache: Path, *, wheels: Path | None, say: Say) -> Path:
-    """llama-cpp-python as it is installed here, compiled for `baseline`: ready-made, kept from last time, or now."""
+    It is compiled in a folder in `beside`, which is on the disk of `cache`.
+    """
     version, _ = installed_here(ENGINE)
     pattern = f"{ENGINE.replace('-', '_')}-{version}-*.whl"
     # pip keeps a wheel under its version alone; ours lie by what they were compiled for, "native" by the flags as well.
@@ -118,20 +109,12 @@ def engine_wheel(baseline: Baseline, cache: Path, *, wheels: Path | None, say: S
     kept.mkdir(parents=True, exist_ok=True)
     log = kept / "build.log"
     say(f"Compiling {ENGINE} {version} for {baseline.name}; it takes about ten minutes on two cores. Log: {log}")
-    with tempfile.TemporaryDirectory(dir=kept) as scratch, log.open("wb") as out:
-        command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-cache-dir", "--no-input", "--verbose"]
-        command += [
-            "--no-binary",
-            ENGINE,
-            "--disable-pip-version-check",
-            "--wheel-dir",
-            scratch,
-            f"{ENGINE}=={version}",
-        ]
+    with tempfile.TemporaryDirectory(dir=beside) as scratch, log.open("wb") as out:
         flags = {"CMAKE_ARGS": " ".join(baseline.cmake), "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1)}
-        run = subprocess.run(command, stdout=out, stderr=out, env={**os.environ, **flags}, check=False)
+        options = ("--no-binary", ENGINE, "--no-cache-dir", "--verbose", "--wheel-dir", scratch)
+        code, _ = pip.run("wheel", *options, f"{ENGINE}=={version}", beside=beside, environ=flags, log=out)
         built = sorted(Path(scratch).glob(pattern))
-        if run.returncode != 0 or not built:
+        if code != 0 or not built:
             raise StoreError(f"{ENGINE} could not be compiled; the end of {log} says why.")
         return built[0].rename(kept / built[0].name)
 

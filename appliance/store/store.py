@@ -8,13 +8,14 @@ hash only when it is asked for, because it takes a minute for a large model.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from appliance.store.catalog import Entry, ModelFile, StoreError
-from appliance.store.disk import Progress, sha256_of
-from appliance.store.own import HUB, known, place_of
+from appliance.store.disk import Progress, leftovers, sha256_of
+from appliance.store.own import HUB, known, of_place, record_of
 
 __all__ = ["Resolved", "StoreError", "installed", "path_of", "resolve", "verify"]
 
@@ -56,10 +57,29 @@ def installed(entry: Entry, models: Path) -> bool:
     return all(part_of(entry, part, models).is_file() for part in entry.parts)
 
 
+def files_of(entry: Entry, models: Path) -> tuple[Path, ...]:
+    """Everything that is here of it: whole, begun, and its record."""
+    parts = [part_of(entry, part, models) for part in entry.parts]
+    every = [*parts, *(left for part in parts for left in leftovers(part)), record_of(entry, models)]
+    return tuple(path for path in every if path.is_file())
+
+
+def remove(entry: Entry, models: Path) -> int:
+    """Delete all of it; how many bytes did that free? Raises `OSError`."""
+    freed = 0
+    for path in files_of(entry, models):
+        freed += path.stat().st_size if path.stat().st_nlink == 1 else 0
+        path.unlink()
+    for folder in path_of(entry, models).relative_to(models).parents[:-1]:
+        with suppress(OSError):  # somebody else's model is in it
+            (models / folder).rmdir()
+    return freed
+
+
 def place(model: str, models: Path) -> Path:
     """Where the file behind `[local] model` lies, or would. Raises `StoreError` for a name that nobody knows."""
     if model.startswith(HUB):
-        return models.joinpath(*place_of(model))
+        return path_of(of_place(model), models)
     if _is_path(model):
         return Path(model).expanduser()
     return path_of(known(model, models), models)

@@ -6,10 +6,8 @@ is left of a bundle that does not hold.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -20,7 +18,8 @@ from pathlib import Path
 from typing import IO
 
 from appliance.store.catalog import StoreError
-from appliance.store.disk import CHUNK, Progress, scratch
+from appliance.store.disk import CHUNK, Progress, check_room, scratch
+from appliance.store.install import made, why_not_written
 from appliance.store.manifest import MANIFEST, MOST_BYTES, SEAL, WHEELS, Manifest, parse, seal
 
 TOP = "appliance-bundle"
@@ -64,30 +63,38 @@ class Hashed(io.RawIOBase):
 
 def check(file: Path, progress: Progress | None = None) -> Opened:
     """Every byte of the bundle is the one that was packed. Raises `StoreError`."""
-    return _read(file, None, progress)
+    try:
+        return _read(file, None, progress)
+    except OSError as error:
+        raise StoreError(f"{file} cannot be read: {error.strerror or error}; correct that, or copy it again.") from None
 
 
 @contextmanager
 def unpacked(file: Path, beside: Path, progress: Progress | None = None) -> Iterator[tuple[Opened, Path]]:
     """The bundle, verified, in a folder under `beside` that goes away afterwards. Raises `StoreError`."""
     try:
-        with scratch(beside, ".unpacking-") as folder:
-            if file.is_file() and shutil.disk_usage(beside).free < file.stat().st_size:
-                raise OSError(errno.ENOSPC, "")
+        with made(beside), scratch(beside, ".unpacking-") as folder:
+            if file.is_file():
+                check_room(file.name, file.stat().st_size, beside)
             yield _read(file, folder, progress), folder
     except OSError as error:
-        raise StoreError(why_not_written(error, beside)) from None
+        raise StoreError(why_not_written(error, "nothing was installed")) from None
 
 
 def _read(file: Path, into: Path | None, progress: Progress | None) -> Opened:
     damaged = StoreError(f"{file} is damaged or not whole; copy it again and compare its id.")
+    wanted = 'give the file that "appliance bundle create" wrote'
+    if file.is_dir():
+        raise StoreError(f"{file} is a folder; {wanted}.")
+    if not file.exists():
+        raise StoreError(f"{file} does not exist; {wanted}.")
     try:
-        with file.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:") as archive:
-            return _walk(archive, into, progress, damaged)
-    except FileNotFoundError:
-        raise StoreError(f"{file} does not exist.") from None
-    except IsADirectoryError:
-        raise StoreError(f"{file} is a folder; give the bundle's tar file.") from None
+        with file.open("rb") as raw:
+            if not TOP.encode().startswith(raw.read(len(TOP))):  # a tar begins with a name, and one that is cut off too
+                raise StoreError(f"{file} is not a bundle; {wanted}.")
+            raw.seek(0)
+            with tarfile.open(fileobj=raw, mode="r:") as archive:
+                return _walk(archive, into, progress, damaged)
     except (tarfile.TarError, EOFError, UnicodeError, ValueError):
         raise damaged from None
 
@@ -149,15 +156,16 @@ def _written(into: Path | None, path: str) -> Iterator[IO[bytes] | None]:
 
 
 def hand_over(folder: Path, arguments: Sequence[str], *, python: str = sys.executable) -> int:
-    """Let the bundle install itself: the installer of the version that comes, not of the one that is here."""
+    """Let the bundle install itself: the installer of the version that comes, not of the one that is here.
+
+    It is in a session of its own: Ctrl-C comes to us, is passed on once, and what was begun is put away in peace.
+    """
     wheel = next((folder / WHEELS).glob("fallback_appliance-*.whl"))
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from appliance.store.install import main; sys.exit(main())"
-    return subprocess.run([python, "-I", "-c", code, str(wheel), str(folder), *arguments], check=False).returncode
-
-
-def why_not_written(error: OSError, target: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk of {target} is full; free some space and try again."
-    return (
-        f"{error.filename or target} cannot be used: {error.strerror or 'the disk failed'}; correct that and try again."
-    )
+    command = [python, "-I", "-c", code, str(wheel), str(folder), *arguments]
+    with subprocess.Popen(command, start_new_session=True) as installer:
+        try:
+            return installer.wait()
+        except KeyboardInterrupt:
+            installer.terminate()
+            return installer.wait()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from appliance.store.catalog import StoreError
-from appliance.store.disk import PART, Progress
+from appliance.store.disk import PART, Progress, check_room
 from appliance.store.gguf import QUANTS, Tensor, head, padded
 from appliance.store.shape import BYTES, MARKS, Shape, meta
 
@@ -32,12 +31,7 @@ def write_random(shape: Shape, path: Path, *, seed: int = 0, progress: Progress 
     unfinished = path.with_name(path.name + PART)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(path.parent).free
-        if free < size:
-            raise StoreError(
-                f"the shape {shape.title} needs {size / 1e9:,.1f} GB at {path.parent} and {free / 1e9:,.1f} GB are "
-                "free; make room, or choose a smaller shape."
-            )
+        check_room(shape.title, size, path.parent, remedy="make room, or choose a smaller shape")
         done = len(first)
         with unfinished.open("wb") as file:
             file.write(first)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from appliance.__main__ import main
-from appliance.cli.models import megabytes
 from appliance.store import pull as pulling
 from appliance.store.catalog import Package, StoreError, find
+from appliance.store.shape import parse_shape, write_empty
 from tests.store.hub import FakeHub, standing
+
+
+def test_without_a_verb_it_shows_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "\n    pull      download a model and verify it" in said.err
 
 
 def test_the_list_says_what_is_here_and_what_it_is(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,13 +71,20 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield hub
 
 
+def small_model(folder: Path) -> bytes:
+    """A model that llama.cpp takes, of 0.15 MB."""
+    sizes = {"layers": 1, "width": 64, "heads": 2, "heads_kv": 1, "head": 32, "inner": 128, "vocabulary": 512}
+    write_empty(replace(parse_shape("135M:F16"), **sizes), folder / "small.gguf")  # type: ignore[arg-type]
+    return (folder / "small.gguf").read_bytes()
+
+
 @pytest.mark.live
 def test_a_model_is_pulled_listed_verified_used_and_removed(
-    fake: FakeHub, isolated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fake: FakeHub, isolated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "hf:o/r/m.gguf"
     where = isolated / "models/hf/o/r/m.gguf"
-    fake.put("o/r/m.gguf", b"GGUF" + bytes(1_000_000))
+    fake.put("o/r/m.gguf", small_model(tmp_path) + bytes(1_000_000))
     monkeypatch.setenv("HF_ENDPOINT", fake.url)
     monkeypatch.setenv("HF_TOKEN", "hf_x")
     assert main(["models", "pull", name]) == 0
@@ -92,6 +107,29 @@ def test_a_model_is_pulled_listed_verified_used_and_removed(
     assert main(["models", "rm", name, "--force"]) == 0
     assert capsys.readouterr().out == f"{name} is deleted; that freed 1 MB.\n"
     assert [path.name for path in (isolated / "models").iterdir()] == [".hf:o_r_m.gguf.lock"]
+
+
+@pytest.mark.live
+def test_what_llama_cpp_does_not_take_is_neither_pulled_nor_imported_nor_used(
+    fake: FakeHub, isolated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(small_model(tmp_path).replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0later"))
+    why = "is a model of the kind 'later', which this llama.cpp does not know"
+    fake.put("o/r/m.gguf", file.read_bytes())
+    monkeypatch.setenv("HF_ENDPOINT", fake.url)
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    assert main(["models", "pull", "hf:o/r/m.gguf"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"appliance: hf:o/r/m.gguf {why}; so it was deleted again, and another download would bring the same: choose "
+        "another model, or update the appliance."
+    )
+    assert [path.suffix for path in (isolated / "models").iterdir()] == [".lock"]
+    assert main(["models", "import", str(file)]) == 1
+    assert capsys.readouterr().err == f"appliance: {file} {why}. Choose another model.\n"
+    assert main(["models", "use", str(file)]) == 64
+    assert capsys.readouterr().err == f"appliance: {file} {why}. Choose another model.\n"
+    assert not (isolated / "appliance.toml").exists()
 
 
 def test_a_pull_that_fails_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,8 +168,3 @@ def test_the_starter_is_whole(starter_gguf: Path, tmp_path: Path, capsys: pytest
     said = capsys.readouterr()
     assert said.out == f"starter is whole: {starter_gguf}\n"
     assert said.err.splitlines()[-1] == "verifying starter: 100 %"
-
-
-@pytest.mark.parametrize(("size", "words"), [(None, "?"), (98_362_432, "98 MB"), (2_740_937_888, "2.7 GB")])
-def test_sizes_are_short(size: int | None, words: str) -> None:
-    assert megabytes(size) == words

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from appliance.__main__ import main
-from appliance.cli import models_change
+from appliance.backends import box
 from appliance.config import load_config
-from appliance.store.catalog import StoreError, find
+from appliance.core.fault import BackendError, Fault
+from appliance.store.catalog import find
 
 MODEL = b"GGUF" + bytes(1_000_000)
 
@@ -20,7 +21,7 @@ MODEL = b"GGUF" + bytes(1_000_000)
 @pytest.fixture
 def stick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model that llama.cpp takes, as far as these tests ask it."""
-    monkeypatch.setattr(models_change, "loads", lambda path: None)
+    monkeypatch.setattr(box, "weigh", lambda path, **how: None)
     (tmp_path / "My Model.gguf").write_bytes(MODEL)
     return tmp_path / "My Model.gguf"
 
@@ -70,16 +71,20 @@ def test_what_is_to_be_imported_must_be_said_and_be_there(
     assert "LM Studio has no models here" in capsys.readouterr().err
 
 
-def test_what_llama_cpp_does_not_take_is_not_imported(
+def test_a_model_that_could_not_be_tried_is_neither_imported_nor_used(
     stick: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(path: Path) -> None:
-        raise StoreError(f"{path} is truncated.")
+    def die(path: Path, **how: object) -> None:
+        raise BackendError(Fault.CRASHED, "llama.cpp ended without an answer (weigh, signal 4).")
 
-    monkeypatch.setattr(models_change, "loads", refuse)
-    assert main(["models", "import", str(stick)]) == 1
-    assert capsys.readouterr().err == f"appliance: {stick} is truncated.\n"
-    assert not (isolated / "models").exists()
+    monkeypatch.setattr(box, "weigh", die)
+    for verb, code in (("import", 1), ("use", 64)):
+        assert main(["models", verb, str(stick)]) == code
+        assert capsys.readouterr().err == (
+            'appliance: llama.cpp ended without an answer (weigh, signal 4); if "appliance doctor" finds this box '
+            "well, choose another model.\n"
+        )
+    assert list(isolated.iterdir()) == []
 
 
 @pytest.mark.live
@@ -171,13 +176,18 @@ def test_a_model_is_deleted_and_its_neighbours_stay(
     assert sorted(path.name for path in (isolated / "models").iterdir()) == [".one.lock", ".two.lock"]
 
 
-def test_an_unfinished_download_can_be_given_up(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "file"), [("qwen3.5-4b", find("qwen3.5-4b").file), ("hf:o/r/q/m.gguf", "hf/o/r/q/m.gguf")]
+)
+def test_an_unfinished_download_can_be_given_up(
+    isolated: Path, capsys: pytest.CaptureFixture[str], name: str, file: str
+) -> None:
     models = isolated / "models"
-    models.mkdir()
+    (models / file).parent.mkdir(parents=True)
     for ending in (".part", ".part.of"):
-        (models / (find("qwen3.5-4b").file + ending)).write_bytes(bytes(1_000_000))
-    assert main(["models", "rm", "qwen3.5-4b"]) == 0
-    assert capsys.readouterr().out == "qwen3.5-4b is deleted; that freed 2 MB.\n"
+        (models / (file + ending)).write_bytes(bytes(1_000_000))
+    assert main(["models", "rm", name]) == 0
+    assert capsys.readouterr().out == f"{name} is deleted; that freed 2 MB.\n"
     assert list(models.iterdir()) == []
-    assert main(["models", "rm", "qwen3.5-4b"]) == 1
-    assert capsys.readouterr().err == 'appliance: the model "qwen3.5-4b" is not installed.\n'
+    assert main(["models", "rm", name]) == 1
+    assert capsys.readouterr().err == f'appliance: the model "{name}" is not installed.\n'

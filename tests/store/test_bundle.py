@@ -34,6 +34,7 @@ TINY = Entry(
     repo="o/r",
     parts=(ModelFile(file="tiny.gguf", bytes=len(MODEL), sha256=hashlib.sha256(MODEL).hexdigest()),),
 )
+WANTED = 'give the file that "appliance bundle create" wrote.'
 DAMAGED = "is damaged or not whole; copy it again and compare its id."
 
 
@@ -65,6 +66,13 @@ def refused(file: Path, beside: Path) -> str:
     return str(caught.value)
 
 
+def test_a_refused_one_does_not_leave_the_folder_that_it_was_to_go_into(packed: Path, tmp_path: Path) -> None:
+    packed.write_bytes(packed.read_bytes()[:-12_000])
+    with pytest.raises(StoreError, match="damaged"), unpacked(packed, tmp_path / "opt/here"):
+        pytest.fail("it was taken")
+    assert not (tmp_path / "opt").exists()
+
+
 def test_what_was_packed_comes_out_and_goes_away_again(packed: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     with unpacked(packed, tmp_path / "out", lambda *at: seen.append(at)) as (opened, folder):
@@ -72,7 +80,7 @@ def test_what_was_packed_comes_out_and_goes_away_again(packed: Path, tmp_path: P
         assert opened.manifest == manifest_of(FILES)
         assert hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest() == opened.id
         assert (folder / "manifest.sha256").read_text() == f"{opened.id}  manifest.json\n"
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
     assert check(packed) == opened
     assert seen[-1] == (opened.manifest.bytes, opened.manifest.bytes)
 
@@ -161,7 +169,7 @@ def member(name: str, content: bytes = b"", **fields: object) -> tuple[tarfile.T
 def test_a_tar_that_holds_anything_else_is_refused(
     packed: Path, tmp_path: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]
 ) -> None:
-    assert refused(repacked(packed, change), fresh(tmp_path)).endswith(DAMAGED)
+    assert refused(repacked(packed, change), fresh(tmp_path)).endswith((DAMAGED, f"is not a bundle; {WANTED}"))
 
 
 def test_a_manifest_that_leads_elsewhere_is_refused_though_its_seal_is_right(packed: Path, tmp_path: Path) -> None:
@@ -181,7 +189,12 @@ def test_a_manifest_that_leads_elsewhere_is_refused_though_its_seal_is_right(pac
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(None, "does not exist."), (b"PK\3\4 not a tar" * 100, DAMAGED), (b"", DAMAGED)]
+    ("content", "words"),
+    [
+        (None, f"does not exist; {WANTED}"),
+        (b"root:x:0:0:root:/root:/bin/bash\n", f"is not a bundle; {WANTED}"),
+        (b"", DAMAGED),
+    ],
 )
 def test_what_is_no_bundle_is_said(tmp_path: Path, content: bytes | None, words: str) -> None:
     file = tmp_path / "x.tar"
@@ -191,7 +204,12 @@ def test_what_is_no_bundle_is_said(tmp_path: Path, content: bytes | None, words:
 
 
 def test_a_folder_is_no_bundle(tmp_path: Path) -> None:
-    assert refused(tmp_path, fresh(tmp_path)) == f"{tmp_path} is a folder; give the bundle's tar file."
+    assert refused(tmp_path, fresh(tmp_path)) == f"{tmp_path} is a folder; {WANTED}"
+
+
+def test_a_disk_that_cannot_be_read_is_one_sentence() -> None:
+    with pytest.raises(StoreError, match=r"/proc/self/mem cannot be read: Input/output error; correct that, or copy"):
+        check(Path("/proc/self/mem"))
 
 
 # ------------------------------------------------------------------------------------------- making one
@@ -242,7 +260,7 @@ def test_a_bundle_has_everything_and_says_what_for(making: Callable[[], Opened],
     assert (found.glibc, found.pythons, found.baseline) == ("2.30", ("3.11", "3.12"), "x86-64-v3")
     assert (found.instruction_sets, found.models) == (("AVX2",), {"tiny": ("tiny.gguf",)})
     assert found.cpu == BASELINES[0].cpu
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["bundle.lock"]
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_what_a_killed_one_left_is_cleared_away_unless_it_is_still_at_work(

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from appliance.store.catalog import StoreError
-from appliance.store.download import Flow, Line, Partial, Patience, _receive, begins, patiently
+from appliance.store.download import Flow, Partial, Patience, Stamina, _receive, begins, patiently
 from appliance.store.hub import Content, Hub, Lost, hub_of, in_short
 
-LINE = Line(waits=(1.0, 2.0, 4.0))
+LINE = Stamina(waits=(1.0, 2.0, 4.0))
 FILE = Content(url="http://hub/f", commit="c", mark="m", sha256=None, bytes=100)
 
 

@@ -161,7 +161,7 @@ def test_from_one_file_to_a_program_that_runs_and_an_upgrade_that_may_fail(
     assert second != first
     assert run(program, "--version").stdout == f"appliance {__version__}\n"
     assert run(prefix / first / "bin/appliance", "--version").returncode == 0  # a service of before goes on
-    assert sorted(path.name for path in prefix.iterdir()) == [".lock", "bin", "current", "versions"]
+    assert sorted(path.name for path in prefix.iterdir()) == ["bin", "current", "versions"]
 
 
 def test_install_sh_takes_nothing_that_is_not_what_was_packed(tmp_path: Path, ours: Path) -> None:
@@ -185,6 +185,19 @@ def test_install_sh_takes_nothing_that_is_not_what_was_packed(tmp_path: Path, ou
         path.write_bytes(original[path])
         (folder / "wheels/other-1-py3-none-any.whl").touch()
         refused("install: wheels/other-1-py3-none-any.whl does not belong to this bundle")
+
+
+def test_the_installer_needs_nothing_but_python() -> None:
+    code = f"import sys; sys.path.insert(0, {str(Path(packing.__file__).parents[2])!r}); import appliance.store.install"
+    done = run(sys.executable, "-I", "-S", "-c", code)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_option_that_is_not_known_is_said_before_anything_is_read() -> None:
+    for wrong in (["--bogus"], ["--prefix"], ["--prefix", ""], ["--prefix", "/x", "more"]):
+        done = run("sh", Path(packing.__file__).with_name("install.sh"), *wrong)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f'install: "{" ".join(wrong)}" is not understood; type: sh ')
 
 
 def test_a_box_with_the_wrong_python_is_told_which_it_needs(tmp_path: Path, ours: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from appliance.store.catalog import StoreError
 from appliance.store.manifest import (
     BASELINES,
-    Box,
+    Host,
     Manifest,
     Piece,
     baseline_named,
@@ -37,7 +37,7 @@ MANIFEST = Manifest(
     files=(WHEEL, Piece(path="models/hf/o/r/tiny.gguf", bytes=4, sha256="1" * 64)),
     built_with={"python": "3.11.7"},
 )
-BOX = Box(machine="x86_64", cpu=frozenset({"avx2", "fma", "sse"}), glibc="2.36", python="3.12")
+BOX = Host(machine="x86_64", cpu=frozenset({"avx2", "fma", "sse"}), glibc="2.36", python="3.12")
 
 
 def test_what_was_written_is_read() -> None:
@@ -96,12 +96,13 @@ def test_a_bundle_without_wheels_is_none() -> None:
         (replace(BOX, glibc="2.34"), None),
         (replace(BOX, machine="aarch64"), "is for x86_64 and this machine is aarch64"),
         (replace(BOX, cpu=frozenset({"fma"})), "the one here has no avx2; make one on a machine with this processor"),
+        (replace(BOX, cpu=frozenset()), "/proc/cpuinfo does not say what the processor here can do; mount /proc"),
         (replace(BOX, glibc="2.9"), "needs glibc 2.34 or newer, and this system has 2.9; "),
         (replace(BOX, glibc=None), "this system has none (musl is not supported)"),
         (replace(BOX, python="3.14"), "is for Python 3.11 or 3.12 and this is 3.14; "),
     ],
 )
-def test_a_box_that_cannot_run_it_is_told_before_anything_is_installed(box: Box, words: str | None) -> None:
+def test_a_box_that_cannot_run_it_is_told_before_anything_is_installed(box: Host, words: str | None) -> None:
     found = objection(MANIFEST, box)
     if words is None:
         assert found is None

@@ -58,23 +58,6 @@ def test_this_installation_can_be_carried_away() -> None:
     assert not {"pytest", "mypy", "ruff"} & set(found)
 
 
-@pytest.mark.parametrize(
-    ("said", "words"),
-    [
-        (
-            "ERROR: No matching distribution found for uvloop==0.21",
-            "no ready-made wheel of uvloop 0.21 for Python 3.13",
-        ),
-        ("WARNING: x\nERROR: Cannot do this.\n", "the wheels for Python 3.13: Cannot do this."),
-        ("", "it did not say why."),
-    ],
-)
-def test_why_pip_brought_nothing_is_one_sentence(said: str, words: str) -> None:
-    found = packing.why_not_fetched(said, "3.13")
-    assert words in found
-    assert "\n" not in found
-
-
 def test_an_engine_that_asks_for_more_than_was_promised_does_not_travel() -> None:
     packing.check_sets(("SSE3", "AVX2", "FMA"), V3, "x.whl")
     with pytest.raises(
@@ -95,7 +78,7 @@ def test_a_wheel_that_was_brought_is_taken_before_one_that_was_kept(tmp_path: Pa
     brought.mkdir()
     (brought / name).write_bytes(b"")
     (brought / "llama_cpp_python-0.0.1-py3-none-linux_x86_64.whl").write_bytes(b"")  # not the version that runs here
-    assert packing.engine_wheel(V3, cache, wheels=brought, say=said.append) == brought / name
+    assert packing.engine_wheel(V3, cache, wheels=brought, beside=tmp_path, say=said.append) == brought / name
     assert said == [f"Taking {name} from {brought}."]
 
 

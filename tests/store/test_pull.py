@@ -17,9 +17,9 @@ import pytest
 from huggingface_hub import close_session, constants
 
 from appliance.config import Config, PathsConfig, load_config
-from appliance.store.catalog import Entry, ModelFile, StoreError
+from appliance.store.catalog import Entry, ModelFile, StoreError, Unopenable
 from appliance.store.disk import LOCK, Step
-from appliance.store.download import Line
+from appliance.store.download import Stamina
 from appliance.store.hub import Hub
 from appliance.store.own import own
 from appliance.store.pull import pull, wanted
@@ -38,7 +38,7 @@ TINY = Entry(
     parts=(ModelFile(file="tiny.gguf", bytes=len(MODEL), sha256=SHA),),
 )
 HF = "hf:o/r/tiny.gguf"
-QUICK = Line(stall=0.3, connect=2.0, waits=(0.0, 0.0, 0.0))
+QUICK = Stamina(stall=5.0, connect=5.0, waits=(0.0, 0.0, 0.0))
 
 
 def left(paths: PathsConfig) -> list[str]:
@@ -52,7 +52,7 @@ def run(fake: FakeHub, paths: PathsConfig, name: str | Entry = TINY, **how: obje
     said: list[str] = []
     hub = Hub(endpoint=fake.url, **{key: how.pop(key) for key in ("token", "offline") if key in how})  # type: ignore[arg-type]
     entry = name if isinstance(name, Entry) else wanted(name, paths, say=said.append, hub=hub, line=QUICK)
-    pull(entry, paths, say=said.append, hub=hub, line=QUICK, **how)  # type: ignore[arg-type]
+    pull(entry, paths, say=said.append, hub=hub, **{"line": QUICK, **how})  # type: ignore[arg-type]
     return said
 
 
@@ -152,7 +152,7 @@ def test_a_lost_connection_is_taken_up_where_it_was(
 ) -> None:
     fake.put("o/r/tiny.gguf", MODEL)
     fake.breaks.append(fault)
-    said = run(fake, paths)
+    said = run(fake, paths, line=replace(QUICK, stall=0.3) if fault.how == "silence" else QUICK)
     assert (paths.models / "tiny.gguf").read_bytes() == MODEL
     assert why in said[1]
     assert said[1].endswith("; trying again in 0 s ...")
@@ -247,6 +247,40 @@ def test_a_wrong_hash_is_not_installed(fake: FakeHub, paths: PathsConfig) -> Non
     assert left(paths) == []
 
 
+def test_what_llama_cpp_does_not_take_is_deleted_whole(fake: FakeHub, paths: PathsConfig) -> None:
+    files = [f"q/m-{n:05}-of-00003.gguf" for n in (1, 2, 3)]
+    for n, file in enumerate(files):
+        fake.put(f"o/r/{file}", MODEL + bytes([n]))
+    name, seen = f"hf:o/r/{files[0]}", []
+
+    def refuse(path: Path) -> None:
+        seen.append([(each.name, each.read_bytes()[-1]) for each in sorted(path.parent.iterdir())])
+        raise Unopenable(f"{path} is damaged. Fetch it again.")
+
+    fake.breaks = deque([Break(how="close"), *[Break(how="status")] * 4])
+    fake.breaks[0] = Break(how="close", after=len(MODEL) + 1)  # the first file comes whole, and is not asked about
+    failing(fake, paths, name, accept=refuse)
+    assert failing(fake, paths, name, accept=refuse) == (
+        f"{name} is damaged; so it was deleted again, and another download would bring the same: choose another model, "
+        "or update the appliance."
+    )
+    assert seen == [[(Path(file).name, n) for n, file in enumerate(files)]]
+    assert left(paths) == []
+    assert not (paths.models / "hf").exists()
+
+
+def test_a_model_that_could_not_be_tried_is_kept_for_the_next_pull(fake: FakeHub, paths: PathsConfig) -> None:
+    def fail(path: Path) -> None:
+        raise StoreError("llama.cpp did not answer.")
+
+    fake.put("o/r/tiny.gguf", MODEL)
+    assert failing(fake, paths, accept=fail) == "llama.cpp did not answer."
+    assert left(paths) == ["tiny.gguf.part", "tiny.gguf.part.of"]
+    run(fake, paths)
+    assert left(paths) == ["tiny.gguf"]
+    assert fake.sent == len(MODEL)
+
+
 def test_another_file_under_the_name_is_not_even_downloaded(fake: FakeHub, paths: PathsConfig) -> None:
     fake.put("o/r/tiny.gguf", MODEL + b"!")
     assert failing(fake, paths) == (
@@ -330,7 +364,7 @@ def test_too_little_room_is_said_before_anything_is_fetched(fake: FakeHub, paths
 
     fake.put("o/r/tiny.gguf", Huge(MODEL))
     huge = replace(TINY, parts=(replace(TINY.parts[0], bytes=10**18),))
-    assert '"tiny" needs 1,000,000,000,000 MB at ' in failing(fake, paths, huge)
+    assert '"tiny" needs 1,000,000,000.0 GB at ' in failing(fake, paths, huge)
     assert fake.sent == 0
 
 
@@ -375,6 +409,8 @@ PULLS = """
 import os, sys
 from appliance.__main__ import main
 import appliance.store.pull
+from appliance.backends import box
+box.weigh = lambda path, **how: None  # what is pulled here is no model
 for name in sys.stdin:
     pid = os.fork()
     if pid == 0:

@@ -100,7 +100,7 @@ def test_a_disk_without_room_is_found_before_anything_is_written(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 1000, 1000))
-    with pytest.raises(StoreError, match=r"the shape 7B:Q4_K_M needs 4.7 GB at .* and 0.0 GB are free; make room"):
+    with pytest.raises(StoreError, match=r'"7B:Q4_K_M" needs 4.7 GB at .* and 0 MB are free; make room, or choose a'):
         write_random(parse_shape("7B"), tmp_path / "m.gguf")
     assert list(tmp_path.iterdir()) == []
 

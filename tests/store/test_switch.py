@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from appliance.store import install
+from appliance.store.catalog import StoreError
 from appliance.store.manifest import Manifest, Piece, parse, render
 from tests.store.test_manifest import MANIFEST
 
@@ -66,6 +69,47 @@ def test_ctrl_c_while_older_ones_are_deleted_leaves_the_new_one_in_place(
     assert (prefix / "bin/appliance").is_file()
     assert (prefix / "current").resolve() not in before
     assert capsys.readouterr().err == f"install: interrupted; it is installed in {prefix} all the same.\n"
+
+
+@pytest.mark.parametrize("fails", ["_fill", "_prove", "_switch", "_point"])
+@pytest.mark.parametrize("there", ["", "opt", "opt/bundles/here"])
+def test_a_refused_first_installation_leaves_the_folders_that_were_there_and_no_more(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str, fails: str
+) -> None:
+    point = install._point
+
+    def refuse(first: Path, *more: Path) -> None:
+        if fails == "_point" and first.name != "current":
+            return point(first, *more)
+        assert (prefix / ".lock").exists()
+        raise StoreError("no")
+
+    (tmp_path / there).mkdir(parents=True, exist_ok=True)
+    before, prefix = sorted(tmp_path.rglob("*")), tmp_path / "opt/bundles/here"
+    monkeypatch.setattr(install, fails, refuse)
+    with pytest.raises(StoreError, match="no"):
+        installed(folder, prefix)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_two_at_a_time_are_one_and_the_lock_goes_with_its_holder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = "another installation into this folder is running; wait for it to end."
+    prefix, lock, flock = tmp_path / "opt", tmp_path / "opt/.lock", fcntl.flock
+    prefix.mkdir()
+    with install.alone(lock, ""), pytest.raises(StoreError, match=running):
+        installed(folder, prefix)
+    assert list(prefix.iterdir()) == []
+
+    def late(file: IO[str], how: int) -> None:
+        lock.unlink()  # by the holder before, when we had opened it
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(StoreError, match=running):
+        installed(folder, prefix)
+    monkeypatch.undo()
 
 
 @pytest.mark.live

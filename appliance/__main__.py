@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from appliance import __version__
 from appliance.cli import bench, bundle, chat, doctor, drill, incidents, models, report, serve, service, status
-from appliance.cli.outcome import FINE, INTERNAL, INTERRUPTED, NOT_WELL, USAGE, WRONG_SETUP, Unwell
+from appliance.cli.outcome import FINE, INTERNAL, INTERRUPTED, USAGE, WRONG_SETUP, Unwell, complain
 from appliance.config import ConfigError, debugging
 from appliance.store.catalog import StoreError
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, StoreError) as error:
         return _sorry(str(error), WRONG_SETUP)
     except Unwell as error:
-        return _sorry(str(error), NOT_WELL)
+        return _sorry(str(error), error.code)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output had enough
@@ -71,7 +71,7 @@ def _internal(error: BaseException) -> str:
 
 
 def _sorry(sentence: str, code: int) -> int:
-    print(f"appliance: {sentence}", file=sys.stderr)
+    complain(sentence)
     return code
 
 

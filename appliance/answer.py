@@ -7,7 +7,9 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Headers, Opened, Takeover
+from appliance.core.chat import ChatRequest, Headers
+from appliance.core.events import Degraded, Event, Opened, Takeover
+from appliance.core.fault import BackendError, Fault
 from appliance.core.relay import Relay
 from appliance.journal import MOST_DEGRADED, Answered, Journal
 from appliance.metrics import Metrics, Outcome

@@ -10,59 +10,40 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 
 from appliance.answer import Answer
 from appliance.backends.cloud import CloudBackend, CloudTarget
 from appliance.backends.health import Health, Patient
 from appliance.backends.local import LocalBackend
-from appliance.backends.process import Engine, EngineSpec
+from appliance.backends.process import Engine
 from appliance.backends.refused import crashed
 from appliance.config import Config, LocalConfig, TimeoutConfig, UpstreamConfig
 from appliance.core.attempt import Tried
 from appliance.core.budget import Budget
-from appliance.core.chat import (
-    BackendError,
-    ChatRequest,
-    Fault,
-    Reply,
-)
+from appliance.core.chat import ChatRequest
 from appliance.core.habits import Habits
 from appliance.core.offline import place
-from appliance.core.pulse import Limits
-from appliance.core.relay import SKIPPED, Relay
+from appliance.core.pulse import Timeouts
+from appliance.core.relay import Relay
 from appliance.core.route import LOCAL, Offer, concrete, legs, models
 from appliance.core.scopes import Breakers
-from appliance.core.seams import Backend, Dialect
-from appliance.dialects.anthropic import ANTHROPIC
-from appliance.dialects.openai_chat import OPENAI
+from appliance.core.seams import Backend
+from appliance.counting import Counted, count_tokens
+from appliance.dialects.known import DIALECTS
 from appliance.drive import drive
 from appliance.journal import Attempt, Journal
 from appliance.ledger import Ledger
 from appliance.metrics import Metrics
+from appliance.spec import engine_spec
 from appliance.store.store import Resolved
 
 log = logging.getLogger("appliance")
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC)}
 AT_ONCE = ("standby", "unload_after", "overflow")
 """Keys of [local] that come true without another engine."""
 EXCHANGED = "The local model was exchanged for another."
-COUNT_PATH = "v1/messages/count_tokens"
-LETTERS_PER_TOKEN = 3
-"""Of JSON, on the safe side; for the time in which nobody can count."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """A number of tokens, or a cloud's own reply that holds it. `degraded`: it is only a guess."""
-
-    served_by: str
-    tokens: int = 0
-    reply: Reply | None = None
-    fallback: str | None = None
-    degraded: str | None = None
 
 
 class Appliance:
@@ -87,6 +68,8 @@ class Appliance:
         """What the configuration asks for on the box since the last reload, and is not there yet."""
         self.wish = asyncio.Event()
         """Set with it."""
+        self.proven: tuple[LocalConfig, Resolved] | None = None
+        """What has answered on this box: what is loaded again when another cannot be."""
         self.started_at = time.time()
         self.running: set[Relay] = set()
         """The answers that are under way."""
@@ -99,7 +82,7 @@ class Appliance:
         self._budgets: dict[str, Budget] = {}
         self.habits: dict[str, Habits] = {}
         self._offers: tuple[Offer, ...] = ()
-        self.limits = Limits()
+        self.limits = Timeouts()
         self._adopt(config)
         self.health = Health(
             self._patients,
@@ -175,19 +158,10 @@ class Appliance:
 
     def _engine(self, local: LocalConfig, model: Resolved) -> Engine:
         engine = Engine(
-            EngineSpec(
-                path=str(model.path),
-                context=local.context,
-                slots=local.slots,
-                gpu_layers=local.gpu_layers,
-                threads=local.threads,
-                kv_type=local.kv_type,
-                mlock=local.mlock,
-                queue=local.queue,
-                template=model.template,
-            ),
+            engine_spec(local, model),
             unload_after=local.unload_after,
             totals=lambda stats: self.metrics.engine_said(stats, life=engine.pid or 0),
+            followed=lambda: self.proven is not None and not self.has(*self.proven),
         )
         return engine
 
@@ -287,44 +261,16 @@ class Appliance:
         return tuple(dict.fromkeys(names))
 
     async def count_tokens(self, request: ChatRequest, body: Callable[[str], bytes], *, wish: str = "auto") -> Counted:
-        """How many tokens is this conversation? A cloud of the request's dialect says so as it likes, asked with
-        `body` under its own name for the model; without one the box counts by its own vocabulary.
+        """How many tokens is this conversation? Asked of a cloud with `body` under its own name for the model.
 
         Raises:
             BackendError: REQUEST, as the cloud or the routing says it.
         """
-        own = [offer.name for offer in self._offers if offer.dialect == request.dialect]
-        reasons: list[str] = []
-        error: BackendError | None = None
-        now = asyncio.get_running_loop().time()
         anything = replace(request, needs=frozenset())  # what the box cannot do, it can count
         asked = legs(anything, self._offers, wish=wish, box_model=self.model_name)
-        for leg in asked:
-            if leg.name not in own:
-                continue
-            if not self.breakers[leg.name].admits(now, leg.model):
-                reasons.append(SKIPPED)
-                continue
-            try:
-                reply = await self.clouds[leg.name].ask(COUNT_PATH, body(leg.model), request)
-                if b'"input_tokens"' not in reply.body:
-                    raise BackendError(Fault.BROKEN, f"{leg.name} counted no tokens.")
-                return Counted(served_by=leg.name, reply=reply, fallback=reasons[0] if reasons else None)
-            except BackendError as refused:
-                if refused.fault is Fault.REQUEST:
-                    raise
-                error = refused
-                reasons.append(refused.fault.value)
-        fallback = reasons[0] if reasons else None
-        if reasons and not any(leg.local for leg in asked):
-            raise error or BackendError(Fault.BUSY, "The clouds that could count this are set aside.", status=503)
-        try:
-            return Counted(served_by=LOCAL, tokens=await self._local.count(request), fallback=fallback)
-        except BackendError as error:
-            if error.fault in (Fault.REQUEST, Fault.TOO_LONG):
-                raise
-            guess = len(request.raw) // LETTERS_PER_TOKEN
-            return Counted(served_by=LOCAL, tokens=guess, fallback=fallback, degraded="count")
+        own = [offer.name for offer in self._offers if offer.dialect == request.dialect]
+        clouds = {name: self.clouds[name] for name in own}
+        return await count_tokens(request, body, legs=asked, clouds=clouds, breakers=self.breakers, box=self._local)
 
     def _record(self, id: str, request: ChatRequest, tried: Tried) -> None:
         error, habits = tried.error or tried.flaw, self.habits.get(tried.leg)
@@ -387,7 +333,7 @@ def _cloud(upstream: UpstreamConfig, timeouts: TimeoutConfig) -> CloudBackend:
         name=upstream.name,
         base_url=upstream.base_url,
         key=upstream.key,
-        key_header=upstream.key_header or DIALECTS[upstream.api].key_header,
+        key_header=upstream.key_header,
         client_key=upstream.client_key,
         quirks=upstream.quirks,
         headers=upstream.headers,
@@ -399,8 +345,8 @@ def _cloud(upstream: UpstreamConfig, timeouts: TimeoutConfig) -> CloudBackend:
     return CloudBackend(target, DIALECTS[upstream.api])
 
 
-def _limits(timeouts: TimeoutConfig) -> Limits:
-    return Limits(
+def _limits(timeouts: TimeoutConfig) -> Timeouts:
+    return Timeouts(
         first_content=None if timeouts.first_content == "auto" else timeouts.first_content,
         stall=None if timeouts.stall == "auto" else timeouts.stall,
         total=timeouts.total,

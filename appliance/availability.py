@@ -100,7 +100,7 @@ def report(records: Iterable[Record], *, day: Callable[[float], str]) -> Report:
         box=legs.get(LOCAL) or _Tally().leg(LOCAL),
         outcomes={outcome: whole.outcomes[outcome] for outcome in OUTCOMES},
         answered_by=dict(whole.answered_by.most_common()),
-        silence=_silence(sorted(whole.silences)),
+        silence=_silence(whole.silences),
         days=tuple(
             Day(
                 name=name,
@@ -113,14 +113,14 @@ def report(records: Iterable[Record], *, day: Callable[[float], str]) -> Report:
     )
 
 
-def percentile(ranked: Sequence[float], share: float) -> float | None:
+def percentile(values: Sequence[float], share: float) -> float | None:
     """The smallest of them that at least `share` of them do not exceed."""
-    return ranked[max(0, math.ceil(share * len(ranked)) - 1)] if ranked else None
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else None
 
 
-def _silence(ranked: Sequence[float]) -> Silence:
-    p50, p95, p99 = (percentile(ranked, share) for share in (0.5, 0.95, 0.99))
-    return Silence(seams=len(ranked), p50=p50, p95=p95, p99=p99)
+def _silence(silences: Sequence[float]) -> Silence:
+    p50, p95, p99 = (percentile(silences, share) for share in (0.5, 0.95, 0.99))
+    return Silence(seams=len(silences), p50=p50, p95=p95, p99=p99)
 
 
 @dataclass(slots=True)

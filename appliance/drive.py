@@ -14,7 +14,9 @@ from typing import Any, Protocol, cast
 
 from appliance.core.actions import Action, Call, Done, Drop, Emit, Pause, Race
 from appliance.core.attempt import Tried
-from appliance.core.chat import BackendError, ChatRequest, Event, Fault, TextDelta
+from appliance.core.chat import ChatRequest
+from appliance.core.events import Event, TextDelta
+from appliance.core.fault import BackendError, Fault
 from appliance.core.relay import Relay
 from appliance.core.route import Leg
 from appliance.core.seams import Backend

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.core.first_words import NAME as SLOW
 from appliance.core.first_words import sentence
 from appliance.core.route import LOCAL

@@ -7,7 +7,8 @@ Rules of this file:
 2. A commit holds whole requests, in the order in which they ended, half a second of them at once. What is committed
    survives the end of this process, however sudden; a power cut may cost the last commits, never the file.
 3. Nothing ends it. A full disk: records stay in line and are tried again. A damaged file: it is set aside, and a new
-   one begun. A file of a later version, or a folder that cannot be written: nothing is kept. Each is one log line.
+   one begun. A file of a later version, or a folder that cannot be written: nothing is kept. Each is one log line,
+   said at the start if it is so at the start.
 4. It stays small: old records go first, by age and by size.
 5. Whoever reads does so beside the writer, and never changes the file.
 """
@@ -44,6 +45,10 @@ TOGETHER = 0.5
 AGAIN = 5.0  # seconds until what could not be written is tried again
 TIDY_EVERY = 500  # records
 TIDY_AFTER = 3600.0
+CANNOT = (
+    "The journal %s cannot be written (%s), so nothing is kept for now; answers go on, it is tried again, and "
+    '"appliance doctor" says what to do.'
+)
 BUSY_S = 5.0  # two services with one state folder take turns
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -88,7 +93,11 @@ released: add one."""
 
 
 class Unreadable(Exception):
-    """There is a file, and it cannot be used; `str()` is the sentence that says why."""
+    """The file cannot be used; `str()` is the sentence that says why."""
+
+
+class Missing(Unreadable):
+    """There is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +112,8 @@ class Standing:
 
 
 class Ledger:
-    """The one who writes. Its thread begins with it; the file is opened in there, with the first record."""
+    """The one who writes. Its thread begins with it; the file is opened in there at once: whoever starts a service that
+    can keep nothing shall hear it then, and not with the first record."""
 
     def __init__(
         self,
@@ -128,6 +138,7 @@ class Ledger:
         self._file: sqlite3.Connection | None = None
         self._inode = 0
         self._woken, self._closing = threading.Event(), threading.Event()
+        self._woken.set()
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
 
@@ -160,7 +171,7 @@ class Ledger:
             self._woken.clear()
             with self._lock:
                 batch = tuple(self._line)
-            written = not batch or self._written(batch)
+            written = (not batch and self._file is not None) or self._written(batch)
             if self._closing.is_set() and (not written or not self._line):
                 break
             if not written:
@@ -211,9 +222,9 @@ class Ledger:
     def _failed(self, error: Exception) -> None:
         """Once for each trouble, not once for each try."""
         self._shut()
-        trouble = (error.strerror or type(error).__name__).lower() if isinstance(error, OSError) else str(error)
+        trouble = _word(error)
         if self._trouble != trouble:
-            log.error("The journal cannot be written (%s); answers go on, and it is tried again.", trouble)
+            log.error(CANNOT, str(self.path), trouble)
         with self._lock:
             self._trouble = trouble
 
@@ -249,10 +260,13 @@ def begin(path: Path) -> sqlite3.Connection:
     """Open the file for writing, made or brought up to date if need be; nobody else on the box may read it.
 
     Raises:
-        Unreadable: it is of a later version.
+        Unreadable: it is of a later version, or its folder is none.
         sqlite3.Error, OSError: it cannot be opened, or is damaged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (FileExistsError, NotADirectoryError):
+        raise Unreadable(f"{path.parent} is no folder") from None
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     file = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
     try:
@@ -322,6 +336,11 @@ def _damaged() -> sqlite3.DatabaseError:
     return error
 
 
+def _word(error: Exception) -> str:
+    """What is wrong, in the system's words."""
+    return (error.strerror or type(error).__name__).lower() if isinstance(error, OSError) else str(error)
+
+
 def _inode(path: Path) -> int:
     try:
         return path.stat().st_ino
@@ -368,15 +387,16 @@ def _insert(file: sqlite3.Connection, record: Record) -> None:
 
 
 def records(path: Path, *, since: float = -math.inf) -> Iterator[Record]:
-    """The requests that began at `since` (Unix time) or later, in the order in which they ended; none without a file.
-    A service may write meanwhile: what it adds is not seen.
+    """The requests that began at `since` (Unix time) or later, in the order in which they ended. A service may write
+    meanwhile: what it adds is not seen.
 
     Raises:
-        Unreadable: there is a file, but it cannot be read.
+        Missing: there is no file.
+        Unreadable: there is one, but it cannot be read.
     """
-    if not path.exists():
-        return
     try:
+        if not path.exists():
+            raise Missing("there is none")
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", timeout=BUSY_S, uri=True)) as file:
             version = _version(file)
             if version == 0:
@@ -386,8 +406,8 @@ def records(path: Path, *, since: float = -math.inf) -> Iterator[Record]:
             rows = file.execute(_SELECT, (since,))
             for _, group in groupby(rows, key=lambda row: row[0]):
                 yield _record(tuple(group))
-    except sqlite3.Error as error:
-        raise Unreadable(str(error)) from error
+    except (sqlite3.Error, OSError) as error:
+        raise Unreadable(_word(error)) from error
 
 
 def _record(rows: Sequence[tuple[Any, ...]]) -> Record:

@@ -31,7 +31,7 @@ import uvloop
 from common import Box, free_port, lower_bound, table
 
 from appliance.bench.fastcloud import fast_cloud
-from appliance.bench.line import PATHS, Line, connect, request, streamed
+from appliance.bench.line import PATHS, Caller, connect, request, streamed
 
 TARGETS = "targets: added first content 1.5 ms, added per token 0.05 ms, 600 whole answers per second"
 MODELS = {"openai": "gpt", "anthropic": "claude"}
@@ -45,7 +45,7 @@ async def per_second(address: str, dialect: str, seconds: float) -> float:
     until = time.perf_counter() + seconds
     done = 0
 
-    async def loop(line: Line) -> None:
+    async def loop(line: Caller) -> None:
         nonlocal done
         while time.perf_counter() < until:
             await line.ask(asked, stream=False)

@@ -30,21 +30,19 @@ from appliance.config import (
     TimeoutConfig,
     UpstreamConfig,
 )
-from appliance.core.chat import (
-    BackendError,
-    ChatRequest,
+from appliance.core.chat import ChatRequest, ToolCall
+from appliance.core.events import (
     Event,
-    Fault,
     Finish,
     FinishReason,
     Odds,
     Started,
     TextDelta,
-    ToolCall,
     ToolCallDelta,
     ToolCallStart,
     Usage,
 )
+from appliance.core.fault import BackendError, Fault
 from appliance.drills.application import PATHS, VERSION, Heard, ask
 from appliance.drills.cloud import Act, Call, FailingCloud, Script
 from appliance.guard.limits import LIMITS, Limits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from appliance.availability import Leg, Report, Share, Silence, percentile, report
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.journal import BLAMELESS, Record
 from tests.records import asked, record
 
@@ -120,8 +120,8 @@ def test_the_silence_is_of_every_seam_by_nearest_rank() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ranked", "share", "found"),
-    [([], 0.5, None), ([7.0], 0.01, 7.0), ([7.0], 0.99, 7.0), ([1.0, 2.0], 0.5, 1.0), ([1.0, 2.0, 3.0], 0.5, 2.0)],
+    ("values", "share", "found"),
+    [([], 0.5, None), ([7.0], 0.01, 7.0), ([7.0], 0.99, 7.0), ([1.0, 2.0], 0.5, 1.0), ([3.0, 1.0, 2.0], 0.5, 2.0)],
 )
-def test_a_percentile_is_one_that_was_measured(ranked: list[float], share: float, found: float | None) -> None:
-    assert percentile(ranked, share) == found
+def test_a_percentile_is_one_that_was_measured(values: list[float], share: float, found: float | None) -> None:
+    assert percentile(values, share) == found

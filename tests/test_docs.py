@@ -11,7 +11,7 @@ import pytest
 
 from appliance import __version__, config
 from appliance.__main__ import parser
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.core.seams import Quirks
 from appliance.presets import PRESETS
 from appliance.settings import SECTIONS, Later

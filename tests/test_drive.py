@@ -9,8 +9,10 @@ from contextlib import aclosing
 import pytest
 import uvloop
 
-from appliance.core.chat import BackendError, ChatRequest, Fault, Finish, Message, Started, Takeover, Text, TextDelta
-from appliance.core.pulse import Limits
+from appliance.core.chat import ChatRequest, Message, Text
+from appliance.core.events import Finish, Started, Takeover, TextDelta
+from appliance.core.fault import BackendError, Fault
+from appliance.core.pulse import Timeouts
 from appliance.core.relay import Relay
 from appliance.core.route import Leg
 from appliance.core.scopes import Breakers
@@ -89,7 +91,7 @@ def ask(stream=True):
 def conduct(*scripts, request=None, breakers=None, limits=None):
     """A driven relay over `scripts`, and what it records."""
     legs = {"claude": CLAUDE, "local": BOX}
-    relay = Relay(request or ask(), [legs[s.name] for s in scripts], breakers or {}, limits=limits or Limits())
+    relay = Relay(request or ask(), [legs[s.name] for s in scripts], breakers or {}, limits=limits or Timeouts())
     recorded = []
     return drive(relay, {script.name: script for script in scripts}, recorded.append), recorded
 
@@ -192,7 +194,7 @@ def test_the_deadline_is_kept_to_the_second_and_closes_the_silent_stream():
     cloud, box = Script("claude", 12.5, [A], book=book), Script("local", [B, ENDED], book=book)
 
     async def scene():
-        batches, recorded = conduct(cloud, box, limits=Limits(first_content=12.0))
+        batches, recorded = conduct(cloud, box, limits=Timeouts(first_content=12.0))
         return await read(batches), recorded
 
     (found, error), recorded = at_once(scene())
@@ -204,7 +206,7 @@ def test_the_deadline_is_kept_to_the_second_and_closes_the_silent_stream():
 def test_content_just_in_time_is_in_time():
     async def scene():
         batches, recorded = conduct(
-            Script("claude", 11.9, [A], 19.9, [B], 19.9, [ENDED], 1.9), limits=Limits(first_content=12.0, stall=20.0)
+            Script("claude", 11.9, [A], 19.9, [B], 19.9, [ENDED], 1.9), limits=Timeouts(first_content=12.0, stall=20.0)
         )
         await read(batches)
         return recorded
@@ -215,7 +217,7 @@ def test_content_just_in_time_is_in_time():
 def test_a_deadline_that_comes_nearer_is_kept_too():
     async def scene():
         batches, recorded = conduct(
-            Script("claude", 1, [A], 60, [B]), Script("local", [ENDED]), limits=Limits(first_content=100.0, stall=5.0)
+            Script("claude", 1, [A], 60, [B]), Script("local", [ENDED]), limits=Timeouts(first_content=100.0, stall=5.0)
         )
         await read(batches)
         return recorded
@@ -246,7 +248,7 @@ def test_a_word_moves_no_timer():
 def test_a_client_that_leaves_as_the_deadline_passes_has_left(first):
     async def scene():
         loop = asyncio.get_running_loop()
-        batches, recorded = conduct(Script("claude", 60), Script("local", [ENDED]), limits=Limits(first_content=12.0))
+        batches, recorded = conduct(Script("claude", 60), Script("local", [ENDED]), limits=Timeouts(first_content=12.0))
         reader = asyncio.ensure_future(read(batches))
         if first == "the deadline":
             await asyncio.sleep(0)
@@ -260,7 +262,7 @@ def test_a_client_that_leaves_as_the_deadline_passes_has_left(first):
 
 def test_a_client_may_leave_after_a_deadline_has_passed():
     async def scene():
-        batches, recorded = conduct(Script("claude", 60), Script("local", 60), limits=Limits(first_content=12.0))
+        batches, recorded = conduct(Script("claude", 60), Script("local", 60), limits=Timeouts(first_content=12.0))
         reader = asyncio.ensure_future(read(batches))
         asyncio.get_running_loop().call_at(1020.0, reader.cancel)
         with pytest.raises(asyncio.CancelledError):
@@ -357,7 +359,7 @@ def test_a_whole_answer_is_one_batch_at_its_end():
 
 def test_a_client_that_reads_slowly_is_not_the_clouds_failure():
     async def scene():
-        batches, recorded = conduct(Script("claude", [A], 0, [B, ENDED]), limits=Limits(stall=20.0))
+        batches, recorded = conduct(Script("claude", [A], 0, [B, ENDED]), limits=Timeouts(stall=20.0))
         async with aclosing(batches):
             async for _ in batches:
                 await asyncio.sleep(25)  # a paused terminal

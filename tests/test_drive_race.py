@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from appliance.core.budget import Budget
-from appliance.core.chat import BackendError, Fault
-from appliance.core.pulse import Limits
+from appliance.core.fault import BackendError, Fault
+from appliance.core.pulse import Timeouts
 from appliance.core.relay import Relay
 from appliance.core.route import Leg
 from appliance.core.scopes import Breakers
@@ -30,7 +30,7 @@ def race(*scripts, limits=None):
         ask(),
         [LEGS[script.name] for script in scripts],
         breakers,
-        limits=limits or Limits(),
+        limits=limits or Timeouts(),
         budgets={name: Budget() for name in breakers},
     )
     recorded = []
@@ -63,7 +63,7 @@ def test_the_first_goes_on_undisturbed_by_its_company():
     book = []
     first = Script("claude", 5, [A], 30, [B, ENDED], book=book)
     second = Script("second", 9, [B, ENDED], book=book)
-    events, error, recorded, seconds, _ = run(first, second, limits=Limits(stall=60.0))
+    events, error, recorded, seconds, _ = run(first, second, limits=Timeouts(stall=60.0))
     assert (events, error, seconds) == ([A, B, ENDED], None, 35.0)
     assert recorded == [("second", Fault.GONE), ("claude", None)]
     assert book == ["claude opens", "second opens", "second closes", "claude closes"]

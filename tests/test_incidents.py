@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.incidents import Incident, incidents
 from tests.records import asked, record
 

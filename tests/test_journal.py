@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.dialects.openai_chat import OPENAI
 from appliance.journal import REMEMBERED, UNFINISHED, Answered, Asked, Attempt, Counts, Journal, Record, own_words
 

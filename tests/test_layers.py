@@ -11,8 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "appliance").rglob("*.py"))
 EVERYBODY = frozenset(
-    "accept answer appliance availability backends bench cli config core dialects doctor document drills drive"
-    " engine guard incidents journal ledger logs metrics presets proxies server settings store unit upstreams".split()
+    "accept answer appliance availability backends bench cli config core counting dialects doctor document drills drive"
+    " engine guard incidents journal ledger logs metrics presets proxies server settings spec store unit"
+    " upstreams".split()
 )
 
 # A room is a package under appliance/ or a module beside them; it may import itself and the rooms in its row.
@@ -30,6 +31,7 @@ ALLOWED = {
     "engine": "core",
     "backends": "core dialects",
     "drive": "core",
+    "counting": "backends core",
     "answer": "core journal metrics",
     "journal": "core",
     "ledger": "journal",
@@ -39,8 +41,9 @@ ALLOWED = {
     "metrics": "core journal",
     "guard": "core",
     "store": "core",
-    "doctor": "backends config core dialects presets proxies store",
-    "server": "answer core dialects guard appliance config journal logs metrics",
+    "spec": "backends config store",  # what of the configuration an engine is told
+    "doctor": "backends config core dialects presets proxies spec store",
+    "server": "answer core counting dialects guard appliance config journal logs metrics",
     "drills": " ".join(EVERYBODY - {"engine", "cli"}),
     "bench": " ".join(EVERYBODY - {"engine", "cli"}),  # measures the whole of it, from outside
     "cli": " ".join(EVERYBODY - {"engine"}),
@@ -79,7 +82,7 @@ IMPURE = frozenset(
     "sqlite3 ssl subprocess tempfile threading time urllib uuid".split()
 )
 PURE_PARTS = ("urllib.parse",)
-MOST_LINES = 450
+MOST_LINES = 420
 
 
 class Import(NamedTuple):

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance import logs
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.logs import FIELDS, MOST, Flood, JsonLine, Lines, TextLine
 
 MARKER = "MARKER-c0ffee"

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.journal import Attempt, Journal
 from appliance.metrics import BOUNDS, BREAKER_STATES, ENGINE_STATES, FAMILIES, OUTCOMES, Metrics, Reading
 

@@ -6,9 +6,10 @@ from contextlib import aclosing
 import pytest
 
 from appliance.core.budget import Budget
-from appliance.core.chat import BackendError, Fault, Finish, Opaque, ReasoningDelta, TextDelta
+from appliance.core.events import Finish, Opaque, ReasoningDelta, TextDelta
+from appliance.core.fault import BackendError, Fault
 from appliance.core.habits import Habits
-from appliance.core.pulse import Limits
+from appliance.core.pulse import Timeouts
 from appliance.core.relay import Relay
 from appliance.core.route import Leg
 from appliance.core.suspicion import ENOUGH
@@ -44,7 +45,7 @@ class Book:
 
 def conduct(standby, *scripts, request=None, limits=None, habits=None):
     legs = {"claude": CLAUDE, "local": BOX}
-    relay = Relay(request or ask(), [legs[s.name] for s in scripts], {}, limits=limits or Limits(), habits=habits)
+    relay = Relay(request or ask(), [legs[s.name] for s in scripts], {}, limits=limits or Timeouts(), habits=habits)
     return drive(relay, {script.name: script for script in scripts}, lambda _: None, standby)
 
 
@@ -129,7 +130,7 @@ def test_a_whole_answer_is_followed_by_its_prompt():
 
 
 def test_after_the_end_of_the_answer_nothing_is_suspicious():
-    lines = told(Book(), Script("claude", [A], 1, [Finish(reason="stop")], 1.5), box(), limits=Limits(stall=1.5))
+    lines = told(Book(), Script("claude", [A], 1, [Finish(reason="stop")], 1.5), box(), limits=Timeouts(stall=1.5))
     assert "suspect" not in [line[1] for line in lines]
 
 
@@ -154,7 +155,7 @@ def test_what_a_second_cloud_repeats_is_not_fed_twice():
         Script("second", 1, [A], 1, [B], 1, [ENDED]),
         box(),
     ]
-    relay = Relay(ask(), [CLAUDE, second, BOX], {}, limits=Limits(), budgets={CLAUDE.name: Budget()})
+    relay = Relay(ask(), [CLAUDE, second, BOX], {}, limits=Timeouts(), budgets={CLAUDE.name: Budget()})
     book = Book()
 
     async def scene():

@@ -16,7 +16,8 @@ from contextlib import aclosing
 from typing import cast
 
 from appliance.core.canary import OK, Question, judge
-from appliance.core.chat import BackendError, Event, Fault, Finish, FinishReason, TextDelta
+from appliance.core.events import Event, Finish, FinishReason, TextDelta
+from appliance.core.fault import BackendError, Fault
 from appliance.core.scopes import Breakers
 from appliance.core.seams import Backend
 

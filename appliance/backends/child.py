@@ -1,4 +1,4 @@
-"""One engine process, from its start to its end: what it is to load, what it says, and the mailbox of one request."""
+"""One engine process, from its start to its end: what it is to load, and what it says when it is ready."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from appliance.backends.questions import Questions
-from appliance.core.chat import BackendError
 from appliance.core.frames import Decoder, Frame, encode
 
 LEAVE_SECONDS = 0.5
@@ -67,35 +66,6 @@ class EngineReady:
     steps_down: tuple[str, ...] = ()
     kv_type: str = "f16"
     devices: tuple[Mapping[str, Any], ...] = ()
-
-
-class Mailbox:
-    """What came for one request and was not taken yet."""
-
-    def __init__(self) -> None:
-        self._frames: list[Frame] = []
-        self._error: BackendError | None = None
-        self._changed = asyncio.Event()
-
-    def put(self, frame: Frame) -> None:
-        self._frames.append(frame)
-        self._changed.set()
-
-    def fail(self, error: BackendError) -> None:
-        self._error = error
-        self._changed.set()
-
-    async def take(self) -> list[Frame]:
-        """Everything that came, at least one frame. What came before a failure is given out before it is raised."""
-        while not self._frames:
-            if self._error is not None:
-                raise self._error
-            await self._changed.wait()
-            self._changed.clear()
-        frames, self._frames = self._frames, []
-        if self._error is not None:
-            self._changed.set()
-        return frames
 
 
 class Child:
@@ -227,6 +197,8 @@ def environment() -> dict[str, str]:
     # cores (docs/figures.md). To spin for a moment and then sleep costs nothing that can be seen on an idle one.
     if "OMP_WAIT_POLICY" not in passed:
         passed.setdefault("GOMP_SPINCOUNT", SPINS)
+    # Where there is a gdb, a dying llama.cpp waits for it for a second, and then the last word is not its own.
+    passed.setdefault("GGML_NO_BACKTRACE", "1")
     home = str(Path(__file__).resolve().parents[2])
     paths = [home, *filter(None, [passed.get("PYTHONPATH")])]
     return passed | {"PYTHONPATH": os.pathsep.join(paths)}

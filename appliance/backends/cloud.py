@@ -32,8 +32,10 @@ from appliance import __version__
 from appliance.backends.growing import growing
 from appliance.backends.health import PROBE_SECONDS, lives
 from appliance.backends.transport import TROUBLE, Transport, ended_with_its_connection, headers_of, translate
-from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Headers, Opened, Progress, Reply
-from appliance.core.seams import PLAIN, Dialect, Quirks, Unfoldable
+from appliance.core.chat import ChatRequest, Headers
+from appliance.core.events import Degraded, Event, Opened, Progress
+from appliance.core.fault import BackendError, Fault, Reply
+from appliance.core.seams import PLAIN, Dialect, Quirks, Unfoldable, credential
 
 WHOLE_ANSWER_LIMIT = 64 * 1024 * 1024  # bytes; a model's answer is a thousand times smaller
 OK = 200
@@ -81,14 +83,14 @@ _STREAM = (*_ANSWER[:2], ("accept", "text/event-stream"))
 class CloudTarget:
     """Where a cloud is and how we show who we are. The key never appears in a repr.
 
-    ``key_header`` is where the key goes: "authorization" as ``Bearer KEY``, any other bare. With ``client_key`` there
+    ``key_header`` is where the key goes (`credential`); ``None``: where the dialect has it. With ``client_key`` there
     is no key of ours, and the client's own goes up. ``watch_whole``: whole answers are watched while they are written.
     """
 
     name: str
     base_url: str
     key: str | None = field(default=None, repr=False)
-    key_header: str = "authorization"
+    key_header: str | None = None
     client_key: bool = False
     headers: Headers = field(default=(), repr=False)
     quirks: Quirks = PLAIN
@@ -111,8 +113,7 @@ class CloudBackend:
         self._unstreamed: dict[str, float] = {}  # until when which models are not asked for as a stream
         ours = {name.lower(): value for name, value in target.headers}
         if target.key is not None and not target.client_key:
-            header = target.key_header.lower()
-            ours[header] = f"Bearer {target.key}" if header == "authorization" else target.key
+            ours.update([credential(target.key, target.key_header or dialect.key_header)])
         self._ours = tuple(ours.items())
         self._sendable = all(_SENDABLE.fullmatch(value) for value in ours.values())
         self._kept_back = NOT_PASSED_UP | ours.keys() | (frozenset() if target.client_key else CREDENTIALS)

@@ -17,7 +17,8 @@ from collections.abc import AsyncGenerator, Sequence
 from aiohttp import StreamReader
 
 from appliance.backends.transport import TROUBLE
-from appliance.core.chat import BackendError, Fault, Progress
+from appliance.core.events import Progress
+from appliance.core.fault import BackendError, Fault
 from appliance.core.pulse import LINGER
 from appliance.core.seams import Fold
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from appliance.backends.refused import failure
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.events import (
     Degraded,
     Event,
     Finish,
@@ -22,6 +21,7 @@ from appliance.core.chat import (
     ToolCallStart,
     Usage,
 )
+from appliance.core.fault import BackendError
 from appliance.core.frames import Frame
 
 REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}

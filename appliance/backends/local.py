@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol
 from appliance.backends.asked import counting, following, job, spoken
 from appliance.backends.heard import translate
 from appliance.backends.several import Bill, beside
-from appliance.core.chat import ChatRequest, Degraded, Event, Foreign, Image, Part, Started, Usage
+from appliance.core.chat import ChatRequest, Foreign, Image, Part
+from appliance.core.events import Degraded, Event, Started, Usage
 from appliance.core.frames import Frame
 from appliance.core.standby import Following, Mode
 

@@ -1,5 +1,5 @@
 """The engine: one process started, kept alive and spoken to. Whether it should live is for `core.keeper` to say,
-whether it is at work for `core.watch`."""
+whether it is at work for `core.watch`; both are asked by the `Lookout`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import itertools
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from typing import Any, Literal
 
-from appliance.backends.child import Child, EngineReady, EngineSpec, Mailbox, how, slowest_read, spawn
+from appliance.backends.child import Child, EngineReady, EngineSpec, how, spawn
 from appliance.backends.following import Following, Followings, inert
 from appliance.backends.line import Line
+from appliance.backends.lookout import Lookout
+from appliance.backends.outstanding import ENDINGS, Outstanding
 from appliance.backends.refused import FAILING, STOPPED, UNREADY, busy, crashed, over, written
-from appliance.core.chat import BackendError
+from appliance.core.fault import BackendError
 from appliance.core.frames import Frame, FrameError
 from appliance.core.keeper import GiveUp, Keeper, Mode, WaitUntil
-from appliance.core.watch import Patience, Probe, Watch, Wedged
+from appliance.core.watch import Patience
 
 log = logging.getLogger("appliance.engine")
 
@@ -27,7 +29,6 @@ __all__ = ["Engine", "EngineReady", "EngineSpec"]
 
 State = Literal["starting", "loading", "ready", "careful", "restarting", "failing", "failed", "asleep", "stopped"]
 SIGNS_OF_LIFE = ("begun", "text", "finish")
-ENDINGS = ("finish", "error")
 RESPAWN_SECONDS = 5.0
 RETRY_SECONDS = 10.0
 SHOWN_LINES = 8
@@ -49,10 +50,14 @@ class Engine:
         keeper: Keeper | None = None,
         patience: Patience | None = None,
         totals: Callable[[Frame], None] = lambda _: None,
+        followed: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`totals` hears what each process has done so far, after every answer and whenever somebody asks."""
+        """`totals` hears what each process has done so far, after every answer and whenever somebody asks. `followed`:
+        if this one gives up, does another come in its place? Then whoever waits goes on waiting, until it is stopped.
+        """
         self.spec = spec
         self._totals = totals
+        self._followed = followed
         self.ready: EngineReady | None = None  # what it said last; kept while it is asleep
         self.failure: str | None = None
         self.pid: int | None = None
@@ -62,26 +67,30 @@ class Engine:
         self.progress = 0.0
         self._python = python
         self.unload_after = unload_after
-        self._keeper = keeper or Keeper()
-        self._patience = patience or Patience()
         self._ids = itertools.count(1)
-        self._mailboxes: dict[int, Mailbox] = {}
-        self._open: dict[int, bool] = {}  # requests that the process has and did not end: has it begun them?
         self._line = Line(queue=spec.queue, slots=spec.slots)
+        self._outstanding = Outstanding(self._one_less)
         self._followings = Followings(spec.slots, self._rouse, self._touch)
+        self._keeper = keeper or Keeper()
+        self._lookout = Lookout(
+            keeper=self._keeper,
+            patience=patience or Patience(),
+            unload_after=lambda: self.unload_after,
+            ids=self._ids,
+            outstanding=self._outstanding,
+            line=self._line,
+            followings=self._followings,
+            changed=self._mode_changed,
+            unneeded=self._fall_asleep,
+        )
         self._life: State = "starting"
-        self._mode: Mode = "normal"
-        self._up = False
         self._waking = False
         self._over = False
         self._because: BackendError | None = None
-        self._touched = 0.0
         self._retry_at = 0.0
         self._wanted = asyncio.Event()
         self._gave_up = asyncio.Event()
         self._child: Child | None = None
-        self._watch = Watch(0.0, self._patience)
-        self._timer: asyncio.Handle | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -89,9 +98,9 @@ class Engine:
         """How it is, in a word."""
         if self._life in ("asleep", "failed", "stopped"):
             return self._life
-        if self._mode == "failing":
+        if self._lookout.mode == "failing":
             return "failing"
-        return "careful" if self._up and self._mode == "careful" else self._life
+        return "careful" if self._lookout.up and self._lookout.mode == "careful" else self._life
 
     @property
     def able(self) -> bool:
@@ -106,10 +115,10 @@ class Engine:
         self._task = asyncio.create_task(self._keep(), name="engine-keeper")
 
     async def idle(self, within: float) -> bool:
-        """Waits until nobody asks it anything any more; false if that takes longer."""
+        """Waits until nobody asks it anything any more, or it cannot answer; false if that takes longer."""
         try:
             async with asyncio.timeout(within):
-                while self._mailboxes or self._line:
+                while self.failure is None and (self._outstanding.read or self._line):
                     await self._line.news()
         except TimeoutError:
             return False
@@ -123,10 +132,10 @@ class Engine:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         child, self._child = self._child, None
-        self._hush(died=False)
+        self._lookout.rest(died=False)
         self._followings.close()
         self._life, self._over, self.ready, self._because = "stopped", True, None, because
-        self._end_all(because or over())
+        self._outstanding.fail(because or over())
         self._line.tell()
         if child is not None:
             child.questions.fail(because or over())
@@ -138,8 +147,10 @@ class Engine:
         if it never will be, `TimeoutError` if it is not yet."""
         async with asyncio.timeout(timeout):
             while True:
-                if self.ready is not None and (self._up or self._life == "asleep"):
+                if self.ready is not None and (self._lookout.up or self._life == "asleep"):
                     return self.ready
+                if self.failure is not None:
+                    raise over(self.failure)
                 self._refuse_if_over()
                 await self._line.news()
 
@@ -166,7 +177,7 @@ class Engine:
                 log.warning("engine (pid %s) died with %s; starting it again%s", child.process.pid, how(code), said)
                 self._life = "restarting"
                 self._retry_at = answer.time if isinstance(answer, WaitUntil) else 0.0
-                self._adopt_mode(loop.time())
+                self._lookout.adopt_mode()
                 if isinstance(answer, WaitUntil):
                     await asyncio.sleep(answer.time - loop.time())
                 self.restarts += 1
@@ -182,14 +193,12 @@ class Engine:
 
     async def _spawn(self) -> Child:
         child = await spawn(self._python)
-        now = asyncio.get_running_loop().time()
         self._child, self.pid, self.progress = child, child.process.pid, 0.0
-        self._watch = Watch(now, replace(self._patience, load=max(self._patience.load, slowest_read(self.spec.path))))
-        self._keeper.started()
+        self._lookout.begin(child, self.spec.path)
         if self._life in ("starting", "asleep"):
             self._life = "loading"
         child.send({"op": "load", **asdict(self.spec)})
-        self._look()
+        self._lookout.look()
         return child
 
     async def _attend(self, child: Child) -> int:
@@ -200,108 +209,43 @@ class Engine:
             log.error("engine (pid %s) sent nonsense: %s", child.process.pid, error)
         slots = self.ready.slots if self.ready is not None else 0
         if not child.dismissed:
-            if self._up:
+            if self._lookout.up:
                 self._life = "restarting"
             self._waking, self.ready = False, None
-            self._hush(died=True)
+            self._lookout.rest(died=True)
         crash = crashed()
-        self._end_all(crash, slots=slots)
+        self._outstanding.fail(crash, slots=slots)
         child.questions.fail(crash)
         code = await child.end()
         self.pid = None
         return code
 
-    def _hush(self, *, died: bool) -> None:
-        """From here on the process is asked nothing more."""
-        self._up = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._followings.silence(died=died)
-
     def _give_up(self, reason: str) -> None:
         self.failure = reason
-        self._life, self._over = "failed", True
+        self._life, self._over = "failed", not self._followed()
         log.error("engine gave up: %s", reason)
         self._followings.close()
-        self._end_all(over(reason))
+        self._outstanding.fail(over(reason))
         self._gave_up.set()
         self._line.tell()
 
-    def _end_all(self, error: BackendError, *, slots: int = 0) -> None:
-        """Of a process that died with all of its `slots` taken, whoever had none only waited."""
-        full = 0 < slots <= sum(self._open.values())
-        for id, mailbox in self._mailboxes.items():
-            mailbox.fail(crashed(innocent=True) if full and not self._open.get(id, True) else error)
-        self._open.clear()
-
-    # --------------------------------------------------------------------------------------- looking after it
-
-    def _look(self) -> None:
-        """Now and then: is it at work, is it needed, may more be asked of it?"""
-        loop, child = asyncio.get_running_loop(), self._child
-        if child is None or child.leaving:
-            return
-        now = loop.time()
-        self._adopt_mode(now)
-        self._followings.catch_up()
-        if self._sleepy_in(now) == 0.0:
-            self._fall_asleep(child, now)
-            return
-        look = self._watch.look(now, asked=bool(self._open))
-        if isinstance(look, Wedged):
-            log.error("engine (pid %s) lives but %s; ending it", child.process.pid, look.reason)
-            child.wedged = look.reason
-            child.leave()
-            return
-        if isinstance(look, Probe):
-            child.send({"op": "probe", "id": next(self._ids)})
-        again = now + self._patience.look if isinstance(look, Probe) else look.time
-        times = [again, self._keeper.changes_at(), now + self._sleepy_in(now)]
-        self._timer = loop.call_at(min(time for time in times if time is not None), self._look)
-
-    def _adopt_mode(self, now: float) -> None:
-        mode = self._keeper.mode(now)
-        if mode == self._mode:
-            return
-        self._mode = mode
+    def _mode_changed(self, mode: Mode) -> None:
         if mode == "normal":
             log.info("engine lived for a minute: requests run side by side again")
-            if self._up and self._child is not None:
-                self._followings.listen(self._child)
+        elif mode == "careful":
+            log.warning("engine is handled with care: one request at a time, until it lives for a minute")
         else:
-            # A conversation that stands by may be the one that kills it.
-            self._followings.close()
-            self._followings.listener = None
-            if mode == "careful":
-                log.warning("engine is handled with care: one request at a time, until it lives for a minute")
-            else:
-                log.error("engine is failing (last: %s): requests are refused until it stays alive", self.last_death)
+            log.error("engine is failing (last: %s): requests are refused until it stays alive", self.last_death)
         self._line.tell()
 
-    def _sleepy_in(self, now: float) -> float:
-        """Seconds until nobody has needed it for long enough."""
-        needed = self._open or self._line or len(self._followings)
-        if self.unload_after <= 0 or needed or not self._up or self._mode == "failing":
-            return float("inf")
-        return max(0.0, self._touched + self.unload_after - now)
-
-    def _fall_asleep(self, child: Child, now: float) -> None:
-        log.info("engine (pid %s) was not needed for %.0f s: its memory is given back", self.pid, self.unload_after)
-        child.dismissed = True
+    def _fall_asleep(self) -> None:
         self._life = "asleep"
         self._wanted.clear()
-        self._hush(died=False)
-        self._keeper.dismissed(now)
-        child.leave()
 
     def _rouse(self) -> None:
         if self._life == "asleep":
             self._waking = True
             self._wanted.set()
-
-    def _touch(self) -> None:
-        self._touched = asyncio.get_running_loop().time()
 
     # ---------------------------------------------------------------------------------------------- its frames
 
@@ -310,15 +254,15 @@ class Engine:
         for frame in frames:
             id, op = frame.get("id"), frame["op"]
             if op == "alive":
-                self._watch.alive(now)
+                self._lookout.watch.alive(now)
             elif id is not None:
                 self._receive_for(id, frame, now)
             elif op == "loading":
                 self.progress = float(frame["progress"])
                 self._life = "loading"
-                self._watch.progress(now)
+                self._lookout.watch.progress(now)
             elif op == "ready":
-                self._become_ready(frame, now)
+                self._become_ready(frame)
             elif op == "fatal" and self._child is not None:
                 self._child.fatal = str(frame["message"])
             elif op == "stats" and self._child is not None:
@@ -329,57 +273,44 @@ class Engine:
         op = frame["op"]
         if self._child is not None and self._child.questions.took_count(id, frame):
             return  # counting is no sign that it computes
+        asked = id in self._outstanding
         # A refusal went the whole way through the engine as well; a failure is no sign that it computes.
-        if op in SIGNS_OF_LIFE or (op == "error" and frame["fault"] != "server" and id in self._open):
-            self._watch.heard(now)
-        if op == "begun" and id in self._open:
-            self._open[id] = True
-        if op in ENDINGS and id in self._open:
-            if op == "finish":
-                self._keeper.answered()
-                if self._child is not None:
-                    self._child.send({"op": "stats"})  # before it can sleep or die, and take its totals along
-            self._end_one(id)
-        if id in self._mailboxes:
-            self._mailboxes[id].put(frame)
+        if op in SIGNS_OF_LIFE or (op == "error" and frame["fault"] != "server" and asked):
+            self._lookout.watch.heard(now)
+        if op == "finish" and asked:
+            self._keeper.answered()
+            if self._child is not None:
+                self._child.send({"op": "stats"})  # before it can sleep or die, and take its totals along
+        self._outstanding.put(id, frame)
 
-    def _become_ready(self, frame: Frame, now: float) -> None:
+    def _become_ready(self, frame: Frame) -> None:
         said = {field.name: frame[field.name] for field in fields(EngineReady) if field.name in frame}
         lists = {name: tuple(frame.get(name, ())) for name in ("steps_down", "devices")}
         self.ready = ready = EngineReady(**said | lists)
-        self._life, self.progress, self._up, self._waking = "ready", 1.0, True, False
-        self._keeper.ready(now)
-        self._watch.ready(now, load_s=ready.load_s, tok_s=ready.tok_s)
-        self._touch()
-        if self._mode == "normal" and self._child is not None:
-            self._followings.listen(self._child)
-        self._look_soon()
+        self._life, self.progress, self._waking = "ready", 1.0, False
+        self._lookout.ready(load_s=ready.load_s, tok_s=ready.tok_s)
         self._line.tell()
         log.info("engine (pid %s) is ready after %.1f s", self.pid, ready.load_s)
 
-    def _look_soon(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_soon(self._look)
-
-    def _end_one(self, id: int) -> None:
-        self._open.pop(id, None)
+    def _one_less(self) -> None:
         self._touch()
-        if self._line:
-            self._line.tell()
+        self._line.tell()
+
+    def _touch(self) -> None:
+        self._lookout.touch()
 
     # ------------------------------------------------------------------------------------------- what it is for
 
     async def stats(self) -> Frame:
         """How busy the engine is. Raises `BackendError` if it is not running."""
-        if self._child is None or not self._up:
+        if self._child is None or not self._lookout.up:
             raise crashed(self.failure)
         return await self._child.questions.stats()
 
     async def count(self, job: Mapping[str, Any]) -> int:
         """The tokens of `job`, which is as for `generate`, with `tools`: texts that are read too. Waits neither for the
         engine to be ready nor for any answer. Raises `BackendError`."""
-        if self._child is None or not self._up:
+        if self._child is None or not self._lookout.up:
             raise busy(UNREADY)
         return await self._child.questions.count(next(self._ids), job)
 
@@ -387,7 +318,7 @@ class Engine:
         """Follow a cloud's answer to `job`, which is as for `generate`. Never waits and never raises: what cannot be
         had is inert. `hot`, or suspicion, wakes an engine that is asleep."""
         id = next(self._ids)
-        if self._over or self._mode != "normal":
+        if self._over or self._lookout.mode != "normal":
             return inert(id)
         return self._followings.begin(id, job, mode, suspicion)
 
@@ -397,23 +328,14 @@ class Engine:
         child = await self._turn(first=bool(job.get("first", job.get("committed"))))
         id = next(self._ids)
         request = written({**job, "op": "generate", "id": id})
-        mailbox = self._mailboxes[id] = Mailbox()
-        self._open[id] = False
         self._touch()
         ended = False
-        try:
+        with self._outstanding.opened(id, lambda: child.send({"op": "cancel", "id": id})) as mailbox:
             child.write(request)
             while not ended:
                 frames = await mailbox.take()
                 ended = frames[-1]["op"] in ENDINGS
                 yield frames
-        finally:
-            del self._mailboxes[id]
-            if id in self._open:
-                child.send({"op": "cancel", "id": id})
-                self._end_one(id)
-            if not self._mailboxes:
-                self._line.tell()
 
     @property
     def line(self) -> int:
@@ -424,17 +346,17 @@ class Engine:
         """The process, when it may be asked: as soon as it is ready; handled with care, one after the other. `first`:
         somebody is reading this answer already."""
         if not first:
-            self._line.refuse_if_full(up=self._up, one_by_one=self._mode == "careful")
+            self._line.refuse_if_full(up=self._lookout.up, one_by_one=self._lookout.mode == "careful")
         return await self._line.turn(self._askable, first=first)
 
     def _askable(self, foremost: bool) -> Child | None:
         """The process, if it may be asked now by the foremost in the line, or by another."""
         self._refuse_if_over()
-        if self._mode == "failing":
+        if self._lookout.mode == "failing":
             raise busy(FAILING, self._retry_in())
         self._rouse()
-        alone = foremost and not self._open
-        return self._child if self._up and (self._mode == "normal" or alone) else None
+        alone = foremost and not self._outstanding
+        return self._child if self._lookout.up and (self._lookout.mode == "normal" or alone) else None
 
     def _refuse_if_over(self) -> None:
         if self._over:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from appliance.backends.refused import UNCOUNTED, busy, failure, written
-from appliance.core.chat import BackendError
+from appliance.core.fault import BackendError
 from appliance.core.frames import Frame, encode
 
 COUNT_SECONDS = 5.0

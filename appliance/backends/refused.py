@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.core.frames import Frame, FrameError, encode
 
 CRASHED = "The local model's engine died."

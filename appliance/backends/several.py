@@ -16,7 +16,8 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 
-from appliance.core.chat import BackendError, Degraded, Event, Usage
+from appliance.core.events import Degraded, Event, Usage
+from appliance.core.fault import BackendError
 from appliance.core.frames import Frame
 
 Frames = AsyncIterator[list[Frame]]

@@ -36,7 +36,8 @@ from aiohttp.tracing import Trace
 from multidict import CIMultiDict
 from yarl import URL
 
-from appliance.core.chat import BackendError, Fault, Headers
+from appliance.core.chat import Headers
+from appliance.core.fault import BackendError, Fault
 
 HANDSHAKE = 5.0
 """Seconds for TLS, from when the connection stands. A connection and this together are also the most that a cloud's

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from appliance.bench.figures import Answer
+from appliance.bench.figures import Lived
 
 _WORDS = (
     "the house water light table garden river mountain winter summer morning evening letter story music window door "
@@ -92,7 +92,7 @@ class Asking:
             return Conversation(f"{self._random.random()}"[2:], (), _TASK)
         return Conversation(after.system, after.words, _TASK)
 
-    async def ask(self, conversation: Conversation, generated: int) -> Answer:
+    async def ask(self, conversation: Conversation, generated: int) -> Lived:
         """One answer of at most so many tokens. Raises `Failed`, and `BackendError` if the engine is gone."""
         job = {
             "messages": conversation.messages,
@@ -116,7 +116,7 @@ class Asking:
                         raise Failed(f"the engine refused to be measured: {frame['message']}")
         if not ended:
             raise Failed("the engine ended an answer without a word about it.")
-        return Answer(
+        return Lived(
             asked=asked,
             pieces=tuple(pieces),
             ended=now,

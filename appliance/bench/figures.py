@@ -31,7 +31,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Lived:
     """One answer as it was lived through: when it was asked, when each piece of text came, when it was over.
 
     `computed` tokens of its prompt were computed and `cached` were there already. `writing` is the time from its first
@@ -100,17 +100,6 @@ class Row:
         return (self.n_prompt + self.n_gen) * self.n_parallel
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all (0..1) do not exceed, between the two nearest in proportion."""
-    if not values:
-        return math.nan
-    ordered = sorted(values)
-    at = share * (len(ordered) - 1)
-    below = math.floor(at)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (at - below)
-
-
 def spread(values: Sequence[float]) -> Spread:
     if not values:
         return Spread(mean=math.nan, deviation=math.nan, count=0)
@@ -134,7 +123,7 @@ def lower_bound(values: Sequence[float]) -> float:
 # ------------------------------------------------------------------------------------------------------- the rows
 
 
-def reading(answers: Sequence[Answer], *, n_prompt: int, n_depth: int) -> Row:
+def reading(answers: Sequence[Lived], *, n_prompt: int, n_depth: int) -> Row:
     """How fast is a prompt read? Each answer is one token: over when the prompt was."""
     return Row(
         n_prompt=n_prompt,
@@ -145,7 +134,7 @@ def reading(answers: Sequence[Answer], *, n_prompt: int, n_depth: int) -> Row:
     )
 
 
-def writing(answers: Sequence[Answer], *, n_gen: int, n_depth: int) -> Row:
+def writing(answers: Sequence[Lived], *, n_gen: int, n_depth: int) -> Row:
     """How fast is an answer written, once it has begun?"""
     return Row(
         n_prompt=0,
@@ -157,7 +146,7 @@ def writing(answers: Sequence[Answer], *, n_gen: int, n_depth: int) -> Row:
     )
 
 
-def together(rounds: Sequence[Sequence[Answer]], *, n_prompt: int, n_gen: int) -> Row:
+def together(rounds: Sequence[Sequence[Lived]], *, n_prompt: int, n_gen: int) -> Row:
     """What do several get that ask at the same moment?"""
     everything, written = [], []
     for answers in rounds:

@@ -15,7 +15,7 @@ PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
 ANSWERED_WITHIN = 30.0
 
 
-class Line(asyncio.Protocol):
+class Caller(asyncio.Protocol):
     """One connection, one request at a time."""
 
     def __init__(self) -> None:
@@ -64,9 +64,9 @@ class Line(asyncio.Protocol):
         self._transport.close()
 
 
-async def connect(address: str) -> Line:
+async def connect(address: str) -> Caller:
     host, _, port = urlsplit(address).netloc.partition(":")
-    _, line = await asyncio.get_running_loop().create_connection(Line, host, int(port))
+    _, line = await asyncio.get_running_loop().create_connection(Caller, host, int(port))
     return line
 
 

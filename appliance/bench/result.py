@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.bench.figures import Row, median, percentile, spread
+from appliance.availability import percentile
+from appliance.bench.figures import Row, median, spread
 
 NOTE = "Sampling, turning tokens into text and the way between processes are included; llama-bench leaves them out."
 BUSY = 0.5  # of all cores
@@ -216,8 +217,8 @@ def _or_null(value: float | None) -> float | int | None:
     return None if value is None else _number(value)
 
 
-def _ms(seconds: float, digits: int = 3) -> float | None:
-    value = _number(seconds * 1000, digits)
+def _ms(seconds: float | None, digits: int = 3) -> float | None:
+    value = None if seconds is None else _number(seconds * 1000, digits)
     return None if value is None else float(value)
 
 

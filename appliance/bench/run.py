@@ -25,11 +25,11 @@ import httpx
 
 from appliance import __version__
 from appliance.backends.box import bandwidth, describe, weigh
-from appliance.backends.process import Engine, EngineReady, EngineSpec
+from appliance.backends.process import Engine, EngineReady
 from appliance.bench.added import added
 from appliance.bench.asking import Asking, Conversation, Failed
 from appliance.bench.fastcloud import fast_cloud
-from appliance.bench.figures import Answer, Row, reading, spread, together, writing
+from appliance.bench.figures import Lived, Row, reading, spread, together, writing
 from appliance.bench.plan import (
     NAMES,
     PHASES,
@@ -48,8 +48,9 @@ from appliance.bench.service import FAILING, FAST, Service
 from appliance.bench.surroundings import forget, memory, parts, peak_memory
 from appliance.bench.takeover import Dying, take_over
 from appliance.config import Config
-from appliance.core.chat import BackendError
+from appliance.core.fault import BackendError
 from appliance.core.machine import Machine, Weight
+from appliance.spec import engine_spec
 from appliance.store.store import Resolved
 
 LOAD_WITHIN = 1800.0
@@ -170,8 +171,8 @@ class _Run:
     async def _rounds(self, asking: Asking, *, depth: int) -> list[Row]:
         """All rounds at one depth."""
         wishes, before = self._wishes, self.known
-        read: dict[int, list[Answer]] = {length: [] for length in wishes.prompts if length}
-        written: dict[int, list[Answer]] = {length: [] for length in wishes.gens if length}
+        read: dict[int, list[Lived]] = {length: [] for length in wishes.prompts if length}
+        written: dict[int, list[Lived]] = {length: [] for length in wishes.gens if length}
         rows: list[Row] = []
         begun = None
         if depth:
@@ -208,7 +209,7 @@ class _Run:
             asking, before = Asking(engine, temperature=self._temperature), self.known
             await asking.calibrate()
             await asking.ask(await asking.fresh(64), 8)
-            taken: dict[int, list[list[Answer]]] = {many: [] for many in wishes.parallel}
+            taken: dict[int, list[list[Lived]]] = {many: [] for many in wishes.parallel}
             for _ in range(crowd_rounds(wishes, self.speeds)):
                 for many, rounds in taken.items():
                     conversations = [await asking.fresh(prompt, task=True) for _ in range(many)]
@@ -299,20 +300,8 @@ class _Run:
     @asynccontextmanager
     async def _engine(self, context: int, *, slots: int) -> AsyncIterator[tuple[Engine, EngineReady, float]]:
         """An engine, what it said when it was ready, and the seconds until then. Raises `Failed`."""
-        local = self._config.local
-        engine = Engine(
-            EngineSpec(
-                path=str(self._model.path),
-                context=context,
-                slots=slots,
-                gpu_layers=local.gpu_layers,
-                threads=local.threads,
-                kv_type=local.kv_type,
-                mlock=local.mlock,
-                queue=slots,
-                template=self._model.template,
-            )
-        )
+        local = replace(self._config.local, context=context, slots=slots, queue=slots)
+        engine = Engine(engine_spec(local, self._model))
         began = time.perf_counter()
         await engine.start()
         try:

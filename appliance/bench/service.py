@@ -22,6 +22,7 @@ import httpx
 
 from appliance.bench.asking import Failed
 from appliance.config import Config
+from appliance.store.disk import write_small
 
 _LOOK = 0.05
 LOADED_WITHIN = 1800.0
@@ -160,9 +161,7 @@ class Service:
             state=self._folder / "state",
             clouds=self._clouds,
         )
-        unfinished = self._file.with_suffix(".part")
-        unfinished.write_text(text, "utf-8")
-        unfinished.replace(self._file)
+        write_small(self._file, text)
 
 
 def _free_port() -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from appliance.bench.figures import Row, Spread, lower_bound, median, percentile, spread
+from appliance.availability import percentile
+from appliance.bench.figures import Row, Spread, lower_bound, median, spread
 from appliance.bench.result import BUSY, NOTE, Result, Setup, Takeover
 
 INTERRUPTED = "It was interrupted: this is what had been measured by then."
@@ -162,8 +163,8 @@ def _gaps(row: Row) -> str:
     return " / ".join(_ms(percentile(row.gaps, share)) for share in (0.5, 0.95, 0.99)) if row.gaps else ""
 
 
-def _ms(seconds: float, digits: int = 1) -> str:
-    return "" if math.isnan(seconds) else f"{seconds * 1000:,.{digits}f}"
+def _ms(seconds: float | None, digits: int = 1) -> str:
+    return "" if seconds is None or math.isnan(seconds) else f"{seconds * 1000:,.{digits}f}"
 
 
 def _megabytes(size: int | None) -> str:

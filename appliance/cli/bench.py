@@ -57,7 +57,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("-o", "--output", choices=FORMS, default="md", help="the form of the result (md)")
     parser.add_argument("--json", action="store_const", const="json", dest="output", help="the same as -o json")
     parser.add_argument("--save", metavar="FILE", type=Path, help="write the result there too, as JSON")
-    parser.add_argument("--plot", metavar="FILE.svg", type=Path, help="draw a picture of it")
+    parser.add_argument("--plot", metavar="FILE.svg", type=_picture, help="draw a picture of it")
     parser.add_argument(
         "--compare", metavar="OLD.json", type=Path, help="with an earlier result, or one of llama-bench -o json"
     )
@@ -67,6 +67,12 @@ def _positive(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,7}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _picture(text: str) -> Path:
+    if not text.lower().endswith(".svg"):
+        raise argparse.ArgumentTypeError(f"{text} is no .svg file, and that is what is drawn; name one like today.svg")
+    return Path(text)
 
 
 def _degrees(text: str) -> tuple[int, ...]:

@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.cli.outcome import FINE, INTERRUPTED, NOT_WELL, Unwell, command
+from appliance.cli.outcome import FINE, INTERRUPTED, NOT_WELL, Unwell, command, group
 from appliance.cli.progress import progress, say
 from appliance.cli.reach import chosen
 from appliance.config import load_config
+from appliance.core.size import in_words
 from appliance.store.catalog import StoreError
 from appliance.store.manifest import BASELINES, NATIVE
 
@@ -26,15 +27,13 @@ PYTHONS = "3.11,3.12,3.13"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    verbs = group(
+        commands,
         "bundle",
-        help="one file for a box without a network: create, verify, install",
-        description="One file with everything a box without a network needs.",
-        epilog="example:\n  appliance bundle create -o appliance.tar",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        about="one file with everything for a box without a network",
+        verbs="create, verify, install",
+        example="appliance bundle create -o appliance.tar",
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="create|verify|install")
     each = command(
         verbs,
         "create",
@@ -82,7 +81,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ, keys=False)
     from appliance.store import bundle
-    from appliance.store.install import this_box
+    from appliance.store.install import ended_as_by_ctrl_c, this_box
     from appliance.store.manifest import baseline_named
     from appliance.store.own import HUB, known
 
@@ -109,7 +108,7 @@ def create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         raise Unwell(f"nothing can be written to {args.output.absolute().parent}; make that folder, or name another.")
     created = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        with progress("packing") as report:
+        with ended_as_by_ctrl_c(), progress("packing") as report:
             made = bundle.create(
                 args.output,
                 wanted,
@@ -153,11 +152,11 @@ def check(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def install(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from appliance.store import unpack
-    from appliance.store.install import default_prefix
+    from appliance.store.install import default_prefix, ended_as_by_ctrl_c
 
     prefix = Path(os.path.abspath(args.prefix or default_prefix()))
     try:
-        with ExitStack() as stack:
+        with ended_as_by_ctrl_c(), ExitStack() as stack:
             with progress("unpacking") as report:
                 _, folder = stack.enter_context(unpack.unpacked(args.file, prefix, report))
             code = unpack.hand_over(folder, ["--prefix", str(prefix)])
@@ -170,9 +169,8 @@ def install(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _describe(file: Path, opened: Opened) -> None:
     manifest = opened.manifest
-    print(
-        f"{file} is whole: appliance {manifest.version}, {file.stat().st_size / 1e6:,.0f} MB, made {manifest.created}"
-    )
+    size = in_words(file.stat().st_size)
+    print(f"{file} is whole: appliance {manifest.version}, {size}, made {manifest.created}")
     print(
         f"  for     {manifest.machine}, {manifest.baseline}, glibc {manifest.glibc} or newer, "
         f"Python {', '.join(manifest.pythons)}"

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from appliance.cli.outcome import FINE, NOT_WELL, Unwell, command
+from appliance.cli.outcome import FINE, NOT_WELL, Unwell, command, complain
 from appliance.cli.reach import address, ask, chosen, client, complaint
 from appliance.config import Config, load_config
 from appliance.core.sse import SseParser
@@ -83,7 +83,7 @@ def _conversation(to: httpx.Client, model: str) -> int:
             _note("interrupted")
             turns.pop()
         except Unwell as error:
-            print(f"appliance: {error}", file=sys.stderr)
+            complain(str(error))
             turns.pop()
             verdict = NOT_WELL
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from appliance.cli.outcome import command
+from appliance.cli.outcome import Misused, command
 from appliance.cli.reach import chosen
 from appliance.config import load_config
 
@@ -26,6 +26,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ)
-    from appliance.drills.run import main
+    from appliance.drills.run import NoDrill, main
 
-    return main(config, args.names, args.list_only, args.every, args.as_json)
+    try:
+        return main(config, args.names, args.list_only, args.every, args.as_json)
+    except NoDrill as error:
+        raise Misused(str(error)) from None

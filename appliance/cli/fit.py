@@ -18,7 +18,7 @@ from appliance.cli.progress import progress
 from appliance.cli.reach import chosen
 from appliance.cli.status import columns
 from appliance.config import Config, load_config
-from appliance.core.chat import BackendError
+from appliance.core.fault import BackendError
 from appliance.core.machine import Machine, Placement, Weight
 from appliance.store.catalog import BOXES, Entry, StoreError, read_catalog
 from appliance.store.fit import (

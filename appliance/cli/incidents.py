@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from appliance.cli.outcome import FINE, Unwell, command
-from appliance.cli.reach import chosen
-from appliance.cli.status import columns, span
-from appliance.config import load_config
+from appliance.cli.reach import address, ask, chosen, client
+from appliance.cli.status import STATUS, columns, span
+from appliance.config import Config, load_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,16 +43,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ, keys=False)
     from appliance.incidents import incidents
-    from appliance.ledger import FILE
 
-    path = config.paths.state / FILE
     now = time.time()
-    with reading(path) as records:
+    with reading(config) as (path, records):
         found = incidents(records, now=now)[: -args.count - 1 : -1]
-    if args.as_json:
-        print(json.dumps([to_json(incident, now) for incident in found], indent=2))
-    else:
-        print(table(found, now) if found else f"No incidents in {path}")
+        if args.as_json:
+            print(json.dumps([to_json(incident, now) for incident in found], indent=2))
+        else:
+            print(table(found, now) if found else f"No incidents in {path}")
     return FINE
 
 
@@ -64,14 +62,38 @@ def positive(written: str) -> int:
 
 
 @contextmanager
-def reading(path: Path, *, since: float = -math.inf) -> Iterator[Iterator[Record]]:
-    """The records in the journal's file, or `Unwell` with a sentence."""
-    from appliance.ledger import Unreadable, records
+def reading(config: Config, *, since: float = -math.inf) -> Iterator[tuple[Path, Iterator[Record]]]:
+    """The journal's file and the records in it. Raises `Unwell` if there is none, and afterwards if there should be
+    more in it: one that nobody could write shall not look as if nothing had happened."""
+    from appliance.ledger import FILE, Missing, Unreadable, records
 
+    path = config.paths.state / FILE
+    trouble = _trouble(config, path)
     try:
-        yield records(path, since=since)
+        yield path, records(path, since=since)
+    except Missing:
+        if trouble is None:
+            raise Unwell(
+                f'there is no journal {path}, so nothing is known of what happened; "appliance serve" keeps one there, '
+                'and "appliance doctor" says whether it can.'
+            ) from None
     except Unreadable as error:
         raise Unwell(f"the journal {path} cannot be read: {error}.") from None
+    if trouble is not None:
+        raise Unwell(
+            f"the service cannot write the journal {path} ({trouble}), so what happens now is not in it; "
+            '"appliance doctor" says what to do.'
+        )
+
+
+def _trouble(config: Config, path: Path) -> str | None:
+    """Why the service that runs can keep nothing in this file, if there is one and it cannot."""
+    try:
+        with client(address(config), patience=1.0) as to:
+            journal = ask(to, "GET", STATUS).get("journal") or {}
+    except Unwell:
+        return None
+    return journal.get("trouble") if journal.get("file") == str(path) else None
 
 
 def to_json(incident: Incident, now: float) -> dict[str, object]:

@@ -14,7 +14,7 @@ from appliance import __version__
 from appliance.backends import box
 from appliance.core.machine import Machine, Pace
 from appliance.store.catalog import StoreError
-from appliance.store.disk import Progress, check_room, scratch
+from appliance.store.disk import Progress, check_room, scratch, write_small
 from appliance.store.speed import Burden, Probe, Rates, probes, rates
 
 Layers = int | Literal["auto"]
@@ -112,6 +112,4 @@ def _write(file: Path, kept: Any) -> None:
     """Kept for the next time. On a disk that cannot be written there is none."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".part")
-        unfinished.write_text(json.dumps(kept, indent=1), "utf-8")
-        unfinished.replace(file)
+        write_small(file, json.dumps(kept, indent=1))

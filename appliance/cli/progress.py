@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from appliance.core.size import in_words
+
 if TYPE_CHECKING:
     from appliance.store.disk import Report, Step
 
@@ -121,7 +123,7 @@ def told(print_line: Callable[[str], None], clock: Callable[[], float]) -> Repor
 
 
 def _line(label: str, step: Step, rate: float) -> str:
-    share = f"{100 * step.completed // step.total} %" if step.total else f"{step.completed / 1e6:,.0f} MB"
+    share = f"{100 * step.completed // step.total} %" if step.total else in_words(step.completed)
     speed = f", {rate / 1e6:,.1f} MB/s" if rate else ""
     left = (step.total or step.completed) - step.completed
     return f"{label}: {share}{speed}" + (f", {left / rate:,.0f} s to go" if rate and left else "")

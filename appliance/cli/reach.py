@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from appliance.cli.outcome import Unwell
 from appliance.config import Config
+from appliance.core.address import authority
 
 if TYPE_CHECKING:
     import httpx
@@ -19,8 +20,7 @@ def chosen(path: str | None) -> Path | None:
 
 def address(config: Config) -> str:
     """Where the appliance of this configuration listens."""
-    host = config.server.host
-    return f"http://[{host}]:{config.server.port}" if ":" in host else f"http://{host}:{config.server.port}"
+    return f"http://{authority(config.server.host, config.server.port)}"
 
 
 def client(url: str, *, patience: float = 10.0) -> httpx.Client:

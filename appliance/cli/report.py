@@ -41,11 +41,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ, keys=False)
     from appliance.availability import report
-    from appliance.ledger import FILE
 
-    with reading(config.paths.state / FILE, since=time.time() - args.days * _DAY) as records:
+    with reading(config, since=time.time() - args.days * _DAY) as (_, records):
         found = report(records, day=lambda at: datetime.fromtimestamp(at).date().isoformat())
-    print(json.dumps(to_json(found, args.days), indent=2) if args.as_json else words(found, args.days))
+        print(json.dumps(to_json(found, args.days), indent=2) if args.as_json else words(found, args.days))
     return FINE
 
 

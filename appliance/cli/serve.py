@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Mapping
 
-from appliance.cli.outcome import command
+from appliance.cli.outcome import FINE, Unwell, command
 from appliance.cli.reach import chosen
 from appliance.config import Config, listening_at, load_config
 
@@ -33,7 +33,11 @@ def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     config, model = read()
     from appliance.server.notify import asked
-    from appliance.server.run import serve
+    from appliance.server.run import CannotListen, serve
 
     wanted = asked(environ, os.getpid())
-    return serve(config, model, require_gpu=args.require_gpu, reread=read, asked=wanted)
+    try:
+        serve(config, model, require_gpu=args.require_gpu, reread=read, asked=wanted)
+    except CannotListen as error:
+        raise Unwell(str(error)) from None
+    return FINE

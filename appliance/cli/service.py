@@ -123,15 +123,19 @@ def uninstall(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _systemd(args: argparse.Namespace, wanted: Wanted, environ: Mapping[str, str]) -> Systemd:
     """Raises `Unwell` unless there is a systemd, and we may tell it what to do."""
-    if not Systemd.is_here():
-        raise Unwell(
-            "this machine is not run by systemd; have what runs it start "
-            f'"{shlex.join([*wanted.program, "serve"])}", and start it again unless it exits with 64.'
+    systemd = Systemd(wanted.file, user=args.user, own=_settings(environ))
+    if not systemd.is_here():
+        instead = (
+            f"nothing of it is running; remove {systemd.file} by hand if it is there."
+            if args.verb == "uninstall"
+            else f'have what runs it start "{shlex.join([*wanted.program, "serve"])}", '
+            "and start it again unless it exits with 64."
         )
+        raise Unwell(f"this machine is not run by systemd; {instead}")
     if not args.user and os.geteuid() != 0:
         again = shlex.join([*wanted.program, "service", args.verb])
         raise Unwell(f'a service of the machine needs root: run "sudo {again}", or add --user for one of your own.')
-    return Systemd(wanted.file, user=args.user, own=_settings(environ))
+    return systemd
 
 
 def _ours(systemd: Systemd) -> str | None:

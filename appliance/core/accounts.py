@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from appliance.core.again import pause_before
 from appliance.core.attempt import Attempt, Tried
 from appliance.core.budget import Budget
-from appliance.core.chat import BackendError, ChatRequest, Fault
+from appliance.core.chat import ChatRequest
+from appliance.core.fault import BackendError, Fault
 from appliance.core.habits import Habits
-from appliance.core.pulse import Heard, Limits, Pulse
+from appliance.core.pulse import Heard, Pulse, Timeouts
 from appliance.core.route import Leg
 from appliance.core.scopes import Breakers, Leave
 from appliance.core.verdict import set_aside
@@ -31,7 +32,7 @@ class Accounts:
         habits: Mapping[str, Habits],
         budgets: Mapping[str, Budget],
         *,
-        limits: Limits,
+        limits: Timeouts,
         jitter: float,
         heard: Heard,
     ) -> None:

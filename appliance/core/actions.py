@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from appliance.core.attempt import Tried
-from appliance.core.chat import BackendError, ChatRequest, Event
+from appliance.core.chat import ChatRequest
+from appliance.core.events import Event
+from appliance.core.fault import BackendError
 from appliance.core.route import Leg
 
 

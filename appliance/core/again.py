@@ -7,7 +7,7 @@ without a route.
 
 from __future__ import annotations
 
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 
 BACK_OFF = 0.5  # seconds, give or take a half
 WORTH_WAITING = 2.0  # seconds

@@ -9,19 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from appliance.core.chat import (
-    BackendError,
-    ChatRequest,
-    Event,
-    Fault,
-    Finish,
-    Takeover,
-    TextDelta,
-    Usage,
-    carries_content,
-)
+from appliance.core.chat import ChatRequest
 from appliance.core.draft import Draft
 from appliance.core.echo import Echo
+from appliance.core.events import Event, Finish, Takeover, TextDelta, Usage, carries_content
+from appliance.core.fault import BackendError, Fault
 from appliance.core.pulse import Pulse
 from appliance.core.quality import Complaint, Taste
 from appliance.core.route import Leg

@@ -23,7 +23,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 
 State = Literal["closed", "open", "half-open", "offline"]
 """A breaker by itself is never offline; an upstream's breakers are (`scopes`)."""

@@ -20,7 +20,9 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from appliance.core.chat import BackendError, ChatRequest, Fault, FinishReason, Message, Text
+from appliance.core.chat import ChatRequest, Message, Text
+from appliance.core.events import FinishReason
+from appliance.core.fault import BackendError, Fault
 from appliance.core.quality import Taste
 from appliance.core.scopes import LATELY, Breakers
 

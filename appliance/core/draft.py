@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from appliance.core.chat import (
+from appliance.core.chat import Message
+from appliance.core.events import (
     Degraded,
     Event,
     Finish,
-    Message,
     Opaque,
     Opened,
     Progress,

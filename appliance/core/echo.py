@@ -21,25 +21,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.chat import Message, Reasoning, Text
+from appliance.core.events import (
     BlockStart,
     BlockStop,
     Degraded,
     Event,
-    Fault,
     Finish,
-    Message,
     Opaque,
     Opened,
-    Reasoning,
     ReasoningDelta,
     Started,
     Takeover,
-    Text,
     TextDelta,
     Usage,
 )
+from appliance.core.fault import BackendError, Fault
 
 _Words = type[TextDelta] | type[ReasoningDelta]
 

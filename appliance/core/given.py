@@ -17,18 +17,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from appliance.core.chat import (
+from appliance.core.chat import Message, Part, Reasoning, Text, ToolCall
+from appliance.core.events import (
     BlockStart,
     BlockStop,
     Event,
-    Message,
     Opaque,
-    Part,
-    Reasoning,
     ReasoningDelta,
-    Text,
     TextDelta,
-    ToolCall,
     ToolCallDelta,
     ToolCallStart,
     Wire,

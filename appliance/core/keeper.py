@@ -53,7 +53,7 @@ class GiveUp:
     reason: str
 
 
-Answer = StartNow | WaitUntil | GiveUp
+Advice = StartNow | WaitUntil | GiveUp
 
 
 class Keeper:
@@ -109,7 +109,7 @@ class Keeper:
         self._settle(now)
         self._stop_living(now)
 
-    def exited(self, code: int | None, now: float, *, reason: str | None = None) -> Answer:
+    def exited(self, code: int | None, now: float, *, reason: str | None = None) -> Advice:
         """The process is gone without being asked to go. `reason` is what it said itself, if it said anything."""
         self._settle(now)
         was_ready, healthy = self._ready_since is not None, self._stop_living(now) >= HEALTHY_AFTER

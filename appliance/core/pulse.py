@@ -19,9 +19,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from appliance.core.chat import (
+from appliance.core.chat import ChatRequest
+from appliance.core.drip import Drip
+from appliance.core.events import (
     BlockStart,
-    ChatRequest,
     Event,
     Progress,
     ReasoningDelta,
@@ -30,7 +31,6 @@ from appliance.core.chat import (
     ToolCallStart,
     carries_content,
 )
-from appliance.core.drip import Drip
 from appliance.core.habits import Habits
 from appliance.core.route import Leg
 from appliance.core.suspicion import Kind
@@ -48,7 +48,7 @@ Heard = Callable[[str, Kind, float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Timeouts:
     """Deadlines in seconds for one leg of an answer; ``None``: learned, per upstream."""
 
     first_content: float | None = None
@@ -80,7 +80,7 @@ class Pulse:
         request: ChatRequest,
         now: float,
         *,
-        limits: Limits,
+        limits: Timeouts,
         habits: Habits | None = None,
         heard: Heard = nobody,
         left_off: float | None = None,

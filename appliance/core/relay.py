@@ -33,10 +33,12 @@ from appliance.core.accounts import Accounts, silence
 from appliance.core.actions import Action, Call, Done, Drop, Emit, Pause, Race
 from appliance.core.attempt import LETTERS_PER_TOKEN, Attempt
 from appliance.core.budget import Budget
-from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Progress, Takeover
+from appliance.core.chat import ChatRequest
 from appliance.core.draft import Draft
+from appliance.core.events import Degraded, Event, Progress, Takeover
+from appliance.core.fault import BackendError, Fault
 from appliance.core.habits import Habits
-from appliance.core.pulse import NEVER, Heard, Limits, moves_on, nobody, thinks
+from appliance.core.pulse import NEVER, Heard, Timeouts, moves_on, nobody, thinks
 from appliance.core.route import KEPT, Leg, for_the_box, forgotten
 from appliance.core.scopes import Breakers, Leave
 from appliance.core.verdict import refused_after, verdict
@@ -54,7 +56,7 @@ class Relay:
         legs: Sequence[Leg],
         breakers: Mapping[str, Breakers],
         *,
-        limits: Limits,
+        limits: Timeouts,
         jitter: float = 0.5,
         habits: Mapping[str, Habits] | None = None,
         heard: Heard = nobody,

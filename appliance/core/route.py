@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from appliance.core.chat import BackendError, ChatRequest, Fault, ToolChoice
+from appliance.core.chat import ChatRequest, ToolChoice
+from appliance.core.fault import BackendError, Fault
 
 LOCAL = "local"
 BOX_OFFERS = frozenset({"tools", "json", "logprobs", "n"})

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from appliance.core.breaker import CONFIG_COOLDOWN, Breaker, Pass, State
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.core.offline import Missing, sentence
 
 MODELS = 256

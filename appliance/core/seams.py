@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from appliance.core.chat import BackendError, ChatRequest, Event, Headers, Progress, Reply
+from appliance.core.chat import ChatRequest, Headers
+from appliance.core.events import Event, Progress
+from appliance.core.fault import BackendError, Reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,3 +175,9 @@ class Dialect(Protocol):
     def decode_error(self, status: int, headers: Headers, body: bytes) -> BackendError:
         """What a status other than 200 means for us (WIRE facts: code, then type, then phrase, then status)."""
         ...
+
+
+def credential(key: str, header: str) -> tuple[str, str]:
+    """The header that shows a key: a bearer token in "authorization", the bare key in any other."""
+    name = header.lower()
+    return name, f"Bearer {key}" if name == "authorization" else key

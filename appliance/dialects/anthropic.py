@@ -18,20 +18,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from appliance.core import sse
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.chat import ChatRequest, Headers
+from appliance.core.events import (
     BlockStart,
     BlockStop,
-    ChatRequest,
     Degraded,
     Event,
     Finish,
-    Headers,
     Opaque,
     Opened,
     Progress,
     ReasoningDelta,
-    Reply,
     Started,
     Takeover,
     TextDelta,
@@ -39,6 +36,7 @@ from appliance.core.chat import (
     ToolCallStart,
     Usage,
 )
+from appliance.core.fault import BackendError, Reply
 from appliance.core.seams import PLAIN, Fold, Quirks, StreamDecoder, StreamEncoder
 from appliance.dialects import (
     anthropic_body,
@@ -271,13 +269,13 @@ class Anthropic:
         return anthropic_errors.encode_error(error, id=id)
 
     def objection(self, request: ChatRequest) -> str | None:
-        return anthropic_in.objection(request)
+        return anthropic_body.objection(request)
 
     def losses(self, request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> tuple[str, ...]:
         return anthropic_body.losses(request, model, quirks)
 
     def render(self, request: ChatRequest, model: str, quirks: Quirks = PLAIN) -> bytes:
-        return anthropic_in.render(request, model, quirks)
+        return anthropic_body.render(request, model, quirks)
 
     def decoder(self) -> StreamDecoder:
         return anthropic_out.AnthropicDecoder()

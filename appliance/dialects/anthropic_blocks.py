@@ -20,9 +20,9 @@ import re
 from typing import Any
 
 from appliance.core import sse
-from appliance.core.chat import BlockKind
+from appliance.core.events import BlockKind
 from appliance.dialects import fields
-from appliance.dialects.anthropic_in import UNSIGNED
+from appliance.dialects.anthropic_body import UNSIGNED
 from appliance.dialects.anthropic_whole import Spoken, unused_id
 
 _START = b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'

@@ -30,10 +30,10 @@ from urllib.parse import unquote_to_bytes
 from appliance.core.chat import ChatRequest, Image, Message, Part, Text, ToolCall, ToolResult
 from appliance.core.seams import PLAIN, Quirks
 from appliance.dialects import fields
+from appliance.dialects.anthropic_errors import NAME
 from appliance.dialects.ids import fitting_id
 from appliance.dialects.rewrite import with_members, with_model
 
-NAME = "anthropic"
 UNSIGNED = "appliance-unsigned"
 """What the signature of a thinking block begins with that was closed or made here."""
 NOTHING_SAID = "..."

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.core.seams import Unfoldable
 from appliance.dialects import fields
 from appliance.dialects.anthropic_out import AnthropicDecoder

@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.events import (
     BlockKind,
     BlockStart,
     BlockStop,
@@ -31,6 +30,7 @@ from appliance.core.chat import (
     Usage,
     Wire,
 )
+from appliance.core.fault import BackendError
 from appliance.dialects import fields
 from appliance.dialects.anthropic_errors import NAME, decode_stream_error
 from appliance.dialects.stream import Batch, SseDecoder, broken, count, parsed

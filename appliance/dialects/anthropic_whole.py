@@ -15,11 +15,11 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from appliance.core.chat import (
+from appliance.core.chat import ChatRequest
+from appliance.core.events import (
     BlockKind,
     BlockStart,
     BlockStop,
-    ChatRequest,
     Degraded,
     Event,
     Finish,
@@ -36,8 +36,8 @@ from appliance.core.chat import (
     Usage,
 )
 from appliance.dialects import fields
+from appliance.dialects.anthropic_body import UNSIGNED
 from appliance.dialects.anthropic_errors import NAME
-from appliance.dialects.anthropic_in import UNSIGNED
 from appliance.dialects.ids import fitting_id
 from appliance.dialects.stream import Counts, whole_body
 

@@ -21,7 +21,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.core.chat import BackendError, Fault, Headers, Reply
+from appliance.core.chat import Headers
+from appliance.core.fault import BackendError, Fault, Reply
 from appliance.dialects import fields, waits, words
 
 _KEPT = frozenset(("content-type", "request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry"))

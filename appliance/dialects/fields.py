@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 
 Object = Mapping[str, Any]
 LARGEST = sys.float_info.max
@@ -61,6 +61,14 @@ class Seen:
 def refusal(path: str, sentence: str, *, status: int = 400, code: str | None = None) -> BackendError:
     """The caller's mistake, with the path of the field at fault."""
     return BackendError(Fault.REQUEST, sentence, status=status, param=path or None, code=code)
+
+
+def required(owner: Object, key: str, path: str, why: str) -> str:
+    """The text that has to stand there; `why` says what for."""
+    value = string(owner, key, path)
+    if value is None:
+        raise refusal(at(path, key), f"{at(path, key)} is missing; {why}.")
+    return value
 
 
 def kind(value: object) -> str:

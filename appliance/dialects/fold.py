@@ -16,11 +16,9 @@ import json
 from collections.abc import Iterable
 from typing import Any, Literal, Protocol
 
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.events import (
     BlockStart,
     Event,
-    Fault,
     Finish,
     Opaque,
     Progress,
@@ -29,6 +27,7 @@ from appliance.core.chat import (
     ToolCallDelta,
     ToolCallStart,
 )
+from appliance.core.fault import BackendError, Fault
 from appliance.core.seams import StreamDecoder
 from appliance.core.sse import SseParser
 from appliance.dialects import fields

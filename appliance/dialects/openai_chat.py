@@ -25,21 +25,18 @@ from operator import itemgetter
 from typing import Any
 
 from appliance.core import sse
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.chat import ChatRequest, Headers
+from appliance.core.events import (
     BlockStart,
     BlockStop,
-    ChatRequest,
     Degraded,
     Event,
     Finish,
-    Headers,
     Odds,
     Opaque,
     Opened,
     Progress,
     ReasoningDelta,
-    Reply,
     Started,
     Takeover,
     TextDelta,
@@ -47,6 +44,7 @@ from appliance.core.chat import (
     ToolCallStart,
     Usage,
 )
+from appliance.core.fault import BackendError, Reply
 from appliance.core.seams import PLAIN, Fold, Quirks, StreamDecoder, StreamEncoder
 from appliance.dialects import (
     fields,
@@ -58,8 +56,8 @@ from appliance.dialects import (
     openai_errors,
 )
 from appliance.dialects.openai_chat_figures import logprobs, usage
-from appliance.dialects.openai_chat_out import NAME
 from appliance.dialects.openai_chat_whole import NO_ARGUMENTS, called, encode_whole, identity, place, reason_of
+from appliance.dialects.openai_errors import NAME
 from appliance.dialects.stream import DONE, Counts
 
 _NUMBERED = (b"id:", b"retry:")

@@ -34,9 +34,9 @@ from appliance.core.chat import (
 from appliance.core.seams import PLAIN, Quirks
 from appliance.dialects import fields
 from appliance.dialects.ids import Taste, fitting_id
+from appliance.dialects.openai_errors import NAME
 from appliance.dialects.rewrite import with_members, with_model
 
-NAME = "openai"
 STOPS = 4
 LONGEST_TOOL_NAME = 64
 LONGEST_USER = 64

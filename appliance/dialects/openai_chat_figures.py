@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from appliance.core.chat import Odds, Usage
+from appliance.core.events import Odds, Usage
 
 
 def usage(usage: Usage) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from appliance.core.chat import Tool, ToolCallStart, ToolChoice
+from appliance.core.chat import Tool, ToolChoice
+from appliance.core.events import ToolCallStart
 from appliance.dialects import fields
 from appliance.dialects.fields import Seen, at, refusal
 

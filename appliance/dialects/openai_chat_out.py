@@ -14,8 +14,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.events import (
     Event,
     Finish,
     FinishReason,
@@ -27,11 +26,11 @@ from appliance.core.chat import (
     ToolCallStart,
     Usage,
 )
+from appliance.core.fault import BackendError
 from appliance.dialects.openai_chat_functions import CALLED
-from appliance.dialects.openai_errors import decode_stream_error
+from appliance.dialects.openai_errors import NAME, decode_stream_error
 from appliance.dialects.stream import Batch, SseDecoder, broken, count, parsed
 
-NAME = "openai"
 OLD = -1
 """The number of a call that has none because there can be only one."""
 REASONS: dict[str, FinishReason] = {

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from appliance.core.chat import (
+from appliance.core.chat import ChatRequest
+from appliance.core.events import (
     BlockStart,
     BlockStop,
-    ChatRequest,
     Degraded,
     Event,
     Finish,
@@ -31,7 +31,7 @@ from appliance.core.chat import (
 from appliance.dialects import fields, openai_chat_functions
 from appliance.dialects.ids import fitting_id
 from appliance.dialects.openai_chat_figures import logprobs, usage
-from appliance.dialects.openai_chat_out import NAME
+from appliance.dialects.openai_errors import NAME
 from appliance.dialects.stream import Counts, whole_body
 
 NO_ARGUMENTS = "{}"

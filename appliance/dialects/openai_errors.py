@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from appliance.core.chat import BackendError, Fault, Headers, Reply
+from appliance.core.chat import Headers
+from appliance.core.fault import BackendError, Fault, Reply
 from appliance.dialects import complaints, fields
 
 NAME = "openai"

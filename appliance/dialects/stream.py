@@ -17,7 +17,8 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar
 
-from appliance.core.chat import WORDS, BackendError, Degraded, Event, Fault, Opaque, Opened, Progress, Usage, Wire
+from appliance.core.events import WORDS, Degraded, Event, Opaque, Opened, Progress, Usage, Wire
+from appliance.core.fault import BackendError, Fault
 from appliance.core.sse import OverlongEvent, SseEvent, SseParser
 
 DONE = b"[DONE]"

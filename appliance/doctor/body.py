@@ -20,7 +20,7 @@ from appliance.doctor.checks import (
     service,
     settings,
 )
-from appliance.doctor.checks.engine import Answer
+from appliance.doctor.checks.engine import Trial
 from appliance.doctor.checks.settings import Written
 from appliance.doctor.finding import Finding, Section
 from appliance.doctor.sight.box import Box
@@ -28,13 +28,13 @@ from appliance.doctor.sight.box import Box
 BOX = "this box"
 
 
-def judge(box: Box, written: Written, answer: Answer | None, *, off: timedelta | None) -> Section:
+def judge(box: Box, written: Written, answer: Trial | None, *, off: timedelta | None) -> Section:
     """`off`: how far its clock is ahead. `answer`: what the model said, if it was asked."""
     findings = tuple(_findings(box, written, answer, off))
     return Section(of=BOX, about=f"{platform.node()}, {platform.system()} {platform.release()}", findings=findings)
 
 
-def _findings(box: Box, written: Written, answer: Answer | None, off: timedelta | None) -> Iterator[Finding]:
+def _findings(box: Box, written: Written, answer: Trial | None, off: timedelta | None) -> Iterator[Finding]:
     """These do not stand on each other: each is looked at, whatever the others say."""
     yield from settings.verdicts(written)
     yield cpu.verdict(box.processor, box.build)

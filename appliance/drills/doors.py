@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.drills.certificate import Authority
 from appliance.drills.faults import CloudFault
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.drills import acts
 from appliance.drills.cloud import Act
 

@@ -19,7 +19,7 @@ import httpx
 
 from appliance.appliance import Appliance
 from appliance.config import Config, TimeoutConfig, UpstreamConfig
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.drills.application import ask
 from appliance.drills.cloud import FailingCloud, Script
 from appliance.drills.counting import NAME as COUNT_TOKENS

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.drills.application import Heard
 from appliance.drills.counting import Count, Counting
 from appliance.drills.faults import OUTCOMES, CloudFault

@@ -30,7 +30,7 @@ from appliance.drills.rehearse import EngineFailed, rehearse
 from appliance.drills.report import Finding, Report, Table, as_json_text, listing, summary
 from appliance.store.store import StoreError, resolve
 
-AS_EXPECTED, NOT_WELL, USAGE, WRONG_MODEL, INTERRUPTED = 0, 1, 2, 64, 130
+AS_EXPECTED, NOT_WELL, INTERRUPTED = 0, 1, 130
 HANDFUL = ("refused", "black-hole", "server-error", "wrong-key", "bad-request", "cut-reset", "stall", "no-finish")
 
 DRILLS: Mapping[str, CloudFault | str] = MappingProxyType(
@@ -45,20 +45,22 @@ DRILLS: Mapping[str, CloudFault | str] = MappingProxyType(
 """By name; what is no fault of one cloud says in a sentence what it is."""
 
 
+class NoDrill(Exception):
+    """There is none of that name; `str()` is the sentence that says so."""
+
+
 def main(config: Config, names: Sequence[str], list_only: bool, every: bool, as_json: bool) -> int:
-    """Rehearse `names`, a handful if there are none, or `every` drill there is; returns the exit code."""
+    """Rehearse `names`, a handful if there are none, or `every` drill there is; returns the exit code.
+
+    Raises:
+        NoDrill: one of the names is none.
+        StoreError: there is no model on the box that answers.
+    """
     if list_only:
         print(listing(DRILLS, as_json=as_json))
         return AS_EXPECTED
-    try:
-        wanted = chosen(names, every=every)
-        model = resolve(config.local.model, config)
-    except KeyError as error:
-        print(error.args[0], file=sys.stderr)
-        return USAGE
-    except StoreError as error:
-        print(f"No rehearsal without the local model: {error}", file=sys.stderr)
-        return WRONG_MODEL
+    wanted = chosen(names, every=every)
+    model = resolve(config.local.model, config)
     screen = _Screen(None if as_json else _table(config, wanted))
     with _quiet_log(), tempfile.TemporaryDirectory(prefix="appliance-drill-") as state:
         rehearsing = rehearse(
@@ -67,9 +69,9 @@ def main(config: Config, names: Sequence[str], list_only: bool, every: bool, as_
         try:
             report = asyncio.run(_until_told(rehearsing))
         except EngineFailed as error:
-            print(f"No rehearsal without the local model: {error}", file=sys.stderr)
-            return WRONG_MODEL
-    screen.clear()
+            raise StoreError(f"no rehearsal without the local model: {error}") from None
+        finally:
+            screen.clear()
     print(as_json_text(report) if as_json else summary(report))
     if report.interrupted:
         return INTERRUPTED
@@ -92,12 +94,12 @@ def _table(config: Config, names: Sequence[str]) -> Table:
 
 
 def chosen(names: Sequence[str], *, every: bool = False) -> tuple[str, ...]:
-    """The drills to run. Raises `KeyError` with one sentence for a name that there is not."""
+    """The drills to run. Raises `NoDrill`."""
     for name in names:
         if name not in DRILLS:
             near = difflib.get_close_matches(name, DRILLS, n=1)
             hint = f"did you mean {near[0]}?" if near else "see appliance drill --list."
-            raise KeyError(f"There is no drill {name[:40]!r}; {hint}")
+            raise NoDrill(f"there is no drill {name[:40]!r}; {hint}")
     return tuple(DRILLS if every else names or HANDFUL)
 
 

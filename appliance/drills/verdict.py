@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from appliance.core.breaker import State
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.drills.application import LAST_WORDS, Heard
 from appliance.drills.exchange import Exchange
 from appliance.drills.faults import CloudFault

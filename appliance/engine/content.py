@@ -15,19 +15,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.core.structure.automaton import Automaton
 from appliance.core.structure.letters import Half, possible
-from appliance.core.structure.pattern import Automaton
 from appliance.core.structure.rules import StringRule
 from appliance.engine.lexicon import SHORT, Bools, Lexicon, Spelled
 
 MOST_AUTOMATA = 16
-MOST_ANSWERS = 128
+MOST_KNOWN = 128
 MOST_COMPARED = 400_000  # places in the table of an automaton, to find states that are alike
 
 Rows = NDArray[np.intp]
 
 
-class Answer(NamedTuple):
+class Within(NamedTuple):
     """The tokens that stay inside, as a mask over their numbers that others share, and rows of those that close."""
 
     content: Bools
@@ -52,37 +52,37 @@ class Content:
         assert spelled, "the root is spelled from the beginning"
         self.spelled: Spelled = spelled
         self._tables: OrderedDict[Automaton, Table] = OrderedDict()
-        self._answers: OrderedDict[tuple[Automaton, int], Answer] = OrderedDict()
+        self._known: OrderedDict[tuple[Automaton, int], Within] = OrderedDict()
         self._lengths: dict[int, Bools] = {}
 
-    def by_length(self, count: int, least: int, most: int | None) -> Answer:
+    def by_length(self, count: int, least: int, most: int | None) -> Within:
         """Where a string has `count` characters of at least `least` and at most `most`."""
         left = SHORT if most is None else min(most - count, SHORT)
         content = self._lengths.get(left)
         if content is None:
             content = self._lengths[left] = self._mask(_short(self.spelled, left))
-        return Answer(content, _closing(self.spelled, least - count, left))
+        return Within(content, _closing(self.spelled, least - count, left))
 
-    def by_pattern(self, texts: Automaton, at: int) -> Answer:
+    def by_pattern(self, texts: Automaton, at: int) -> Within:
         table = self._table(texts)
         key = (texts, int(table.alike[at]))
-        answer = self._answers.get(key)
-        if answer is None:
-            answer = self._answers[key] = self.hastily(texts, at, SHORT)
-            if len(self._answers) > MOST_ANSWERS:
-                self._answers.popitem(last=False)
-        self._answers.move_to_end(key)
-        return answer
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self.hastily(texts, at, SHORT)
+            if len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return found
 
     def knows(self, texts: Automaton, at: int) -> bool:
         """Is that answered already?"""
-        return texts in self._tables and (texts, int(self._tables[texts].alike[at])) in self._answers
+        return texts in self._tables and (texts, int(self._tables[texts].alike[at])) in self._known
 
-    def hastily(self, texts: Automaton, at: int, deep: int = 2) -> Answer:
+    def hastily(self, texts: Automaton, at: int, deep: int = 2) -> Within:
         """As `by_pattern`, for tokens of one character or two, which is enough to go on."""
         table = self._table(texts)
         inside, closing = _run(self.spelled, texts, table, table.classes, at, deep)
-        return Answer(self._mask(inside), closing)
+        return Within(self._mask(inside), closing)
 
     def under(self, spelled: Spelled, rule: StringRule, at: int, count: int) -> tuple[Rows, Rows]:
         """The rows of a node that stay inside, and those that close."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import TypeVar
 
 SPACE = b" \t\r\n"
+Then = TypeVar("Then")
 
 
 def first(buffer: bytes, marks: Collection[bytes]) -> tuple[int, bytes]:
@@ -31,3 +33,15 @@ def unfinished(buffer: bytes, marks: Collection[bytes]) -> int:
             break
     rest = buffer[: len(buffer) - begun]
     return len(buffer) - len(rest.rstrip(SPACE))
+
+
+def along(data: bytes, ways: Mapping[bytes, Then]) -> tuple[int, dict[bytes, Then]]:
+    """So many of these letters go along one of the ways, to the first end of one; and what is left of those ways."""
+    left = dict(ways)
+    for count in range(1, len(data) + 1):
+        left = {way[count:]: then for way, then in ways.items() if way.startswith(data[:count])}
+        if not left:
+            return count - 1, {}
+        if b"" in left:
+            return count, left
+    return len(data), left

@@ -17,24 +17,24 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Literal
 
 import numpy as np
 
-from appliance.core.structure import Grammar, State, start
-from appliance.engine.edges import SPACE, first, fits, unfinished
+from appliance.core.structure import Grammar, start
+from appliance.engine.edges import SPACE, along, first, fits, unfinished
 from appliance.engine.job import Refusal, lost_tool
 from appliance.engine.masks import Masks
 from appliance.engine.shape import Kind, Said, Shape
 from appliance.engine.speech import Speech
 from appliance.engine.vocabulary import Ids, Index
+from appliance.engine.writing import Writing, begin
 
 Mode = Literal["free", "thinking", "literal", "name", "arguments", "between", "json", "over"]
 Reason = Literal["stop", "tool_calls"]
-MOST_CALLS = 16
-"""In one answer. A weak model that has begun to repeat itself would go on until it is cut off."""
+MOST_CALLS = 16  # in one answer: a weak model that has begun to repeat itself would go on until it is cut off
 
 
 class Form:
@@ -63,10 +63,8 @@ class Form:
         self._expected = self._ways
         self._name = b""
         self._told = 0  # so many letters of it are the client's
-        self._document: State | None = None
-        self._grammar: Grammar | None = None
-        self._blank = 0
-        self._written = bytearray()  # of the document, as long as somebody else's is read
+        self.writing: Writing | None = None
+        """The arguments of the last call, or the document that was asked for."""
         self._driven = False
         self._tool = ""  # that is called, if one is
         self._strayed: str | None = None
@@ -122,29 +120,22 @@ class Form:
             case "free" | "thinking" | "over":
                 return None
             case "literal":
-                return _all(map(self._beginnings, self._ways))
+                return self._speech.beginnings(self._ways, self._index)
             case "name":
-                return _all(map(self._beginnings, self._names()))
+                return self._speech.beginnings(self._names(), self._index)
             case "between":
                 blank = self._speech.after_call.encode()
-                apart = [self._beginnings(blank)] if blank and not self._parted else []
-                return _all([self._index.ends, *apart, *map(self._beginnings, self._ways)])
+                apart = [blank] if blank and not self._parted else []
+                return np.union1d(self._index.ends, self._speech.beginnings([*apart, *self._ways], self._index))
             case "arguments" | "json":
-                assert self._document is not None
-                document = self._document if begun else self._document.ours()
-                allowed = self._masks().allowed(document, blank=self._blank)
-                if self._document.complete:
+                assert self.writing is not None
+                state = self.writing.state
+                allowed = self._masks().allowed(state if begun else state.ours(), blank=self.writing.blank)
+                if state.complete:
                     allowed[self._index.ends] = True
-                for way in self._ways if self._may_call else ():
-                    allowed[self._beginnings(way)] = True
+                if self._may_call:
+                    allowed[self._speech.beginnings(self._ways, self._index)] = True
                 return np.flatnonzero(allowed).astype(np.int32)
-
-    def _beginnings(self, literal: bytes) -> Ids:
-        """The tokens that say a beginning of it."""
-        first = self._speech.atoms(literal.decode(errors="surrogateescape"))[0]
-        if isinstance(first, int):
-            return np.array([first], dtype=np.int32)
-        return self._index.beginnings(first.encode(errors="surrogateescape"))
 
     # ---------------------------------------------------------------------------------------------- what came
 
@@ -155,10 +146,9 @@ class Form:
             try:
                 self.drive(text)
                 self._foresee(owed)
+                return
             except Refusal:
                 pass  # it is in a fence, or there are words in front of it: text like any other
-            else:
-                return
         self._mode, self._held = "free", b""
         self._spoken = self._spoken or bool(text)
 
@@ -196,13 +186,13 @@ class Form:
     def _foresee(self, owed: bytes) -> None:
         """These letters come next, whoever draws them: if they keep to no schema, it keeps to none from here on."""
         ahead = copy(self)
-        ahead._written = self._written.copy()
         ahead.drive(owed)
-        if ahead._grammar is not None and ahead._grammar is not self._grammar:
+        writing, then = self.writing, ahead.writing
+        assert writing is not None and then is not None, "somebody has begun it"
+        if then.grammar is not writing.grammar:
             self._strayed = ahead._strayed
-            written = bytes(self._written)
-            self._begin(self._mode, ahead._grammar)
-            self.drive(written)
+            self._begin(self._mode, then.grammar)
+            self.drive(writing.theirs)
 
     def take(self, token: int, piece: bytes, new: bytes) -> list[Said]:
         """A token with these letters came, of which the last, `new`, are not known to the client."""
@@ -307,7 +297,7 @@ class Form:
         rest = buffer[at + len(mark) :].lstrip(SPACE)
         if self._mode == "literal" and not any(fits(rest, way) for way in self._ways):
             return b""  # nobody has it yet, and it is not what has to come
-        if self._mode == "json" and self._document is not None and self._document.feed(rest) is None:
+        if self._mode == "json" and self.writing is not None and self.writing.state.feed(rest) is None:
             return b""
         return rest
 
@@ -353,19 +343,14 @@ class Form:
         if self._mode == "between" and data[:1].isspace():
             self._parted = True
             return data.lstrip(SPACE)
-        for count in range(1, len(data) + 1):
-            ways: dict[bytes, Mode] = {
-                way[count:]: then for way, then in self._ways.items() if way.startswith(data[:count])
-            }
-            if not ways:
-                break
-            if b"" in ways:
-                self._arrive(ways[b""])
-                return data[count:]
-        else:
+        count, ways = along(data, self._ways)
+        if b"" in ways:
+            self._arrive(ways[b""])
+            return data[count:]
+        if ways:
             self._ways, self._mode = ways, "literal"
             return b""
-        if count == 1 and self._ways == self._expected and data[:1].isspace():
+        if not count and self._ways == self._expected and data[:1].isspace():
             return data.lstrip(SPACE)  # in front of a mark it is nobody's
         raise _lost()
 
@@ -393,56 +378,42 @@ class Form:
     @property
     def _may_call(self) -> bool:
         """May a call stand here instead of the document that was asked for?"""
-        return self._mode == "json" and not self._written and bool(self._ways)
+        begun = self.writing is not None and self.writing.begun
+        return self._mode == "json" and not begun and bool(self._ways)
 
     def _begin(self, mode: Mode, grammar: Grammar) -> None:
-        self._mode, self._grammar, self._document, self._blank, self._ways = mode, grammar, start(grammar), 0, {}
-        self._written.clear()
+        self._mode, self.writing, self._ways = mode, begin(grammar), {}
 
     def _write(self, data: bytes, said: list[Said]) -> bytes:
-        document, count = self._document, 0
-        assert document is not None
-        if self._may_call and (bare := data.lstrip(SPACE)) and document.feed(bare[:1]) is None:
+        writing = self.writing
+        assert writing is not None
+        if self._may_call and (bare := data.lstrip(SPACE)) and writing.state.feed(bare[:1]) is None:
             self._mode = "literal"
             return bare
-        begun = bool(self._written)
-        while count < len(data) and not document.over:
-            following = document.feed(data[count : count + 1])
-            if following is None:
-                return self._rewrite(data)
-            document, count = following, count + 1
-        self._written += data[:count] if self._driven else b"."
-        bare = data[:count].rstrip(SPACE)
-        self._blank = count - len(bare) + (0 if bare else self._blank)
-        letters = data[:count] if begun else data[:count].lstrip(SPACE)
-        if not letters and not begun:
-            self._written.clear()
+        following = writing.feed(data, driven=self._driven)
+        if following is None:
+            return self._rewrite(writing, data)
+        self.writing, letters, rest = following
         if letters:
             said.append(Said("text" if self._mode == "json" else "arguments", letters, self.calls))
-        self._document = document if self._driven else document.ours()
-        if document.over:
+        if self.writing.state.over:
             if self._mode == "json":
                 self._mode = "over"
             else:
                 self._expect({self._speech.close.encode(): "between"})
-        return data[count:]
+        return rest
 
-    def _rewrite(self, data: bytes) -> bytes:
+    def _rewrite(self, writing: Writing, data: bytes) -> bytes:
         """What somebody else wrote does not keep to its schema: what still can be asked for is."""
-        shape, written = self._shape, bytes(self._written) + data
+        shape, written = self._shape, writing.theirs + data
         called = self._mode == "arguments"
-        if self._driven and shape.any is not None and self._grammar is not shape.any:
+        if self._driven and shape.any is not None and writing.grammar is not shape.any:
             for grammar in (*shape.looser(self._tool if called else "", written), shape.any):
                 if start(grammar).feed(written) is not None:
                     self._begin(self._mode, grammar)
                     self._strayed = lost_tool(self._tool) if called else "response_format"
                     return written
         raise _lost()
-
-
-def _all(parts: Iterable[Ids]) -> Ids:
-    found = [part for part in parts if len(part)]
-    return np.unique(np.concatenate(found)) if found else np.array([], dtype=np.int32)
 
 
 def _lost() -> Refusal:

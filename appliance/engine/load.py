@@ -16,7 +16,7 @@ import llama_cpp as llama
 from appliance.core.machine import Device
 from appliance.engine.cores import cores
 from appliance.engine.devices import devices, free_room, idle_gpu
-from appliance.engine.memory import Line, Need, NoRoom, Room, Rung, Sizes, ladder, spread
+from appliance.engine.memory import Growth, Need, NoRoom, Room, Rung, Sizes, ladder, spread
 from appliance.engine.tables import ends_of, read_head, repacked_of
 
 KV_UNIFIED = False
@@ -244,7 +244,7 @@ def measure(load: Load) -> Sizes:
                 model=llama.llama_model_size(model),
                 layers=llama.llama_model_n_layer(model) + 1,
                 trained=llama.llama_model_n_ctx_train(model),
-                needs=needs or {("f16", True): Need(cache=Line())},  # then llama.cpp has the last word
+                needs=needs or {("f16", True): Need(cache=Growth())},  # then llama.cpp has the last word
                 input=ends.input,
                 output=ends.output,
                 tied=ends.tied,
@@ -269,7 +269,7 @@ def _need(model: Any, load: Load, kv_type: str, whole: bool) -> Need | None:
         bytes_at[context] = cache_of(_said.lines), cells + buffers_of(_said.lines)[0], buffers_of(_said.lines)[1]
     first, second = TRIALS
     cache, host, device = (
-        Line.through((first, bytes_at[first][part]), (second, bytes_at[second][part])) for part in range(3)
+        Growth.through((first, bytes_at[first][part]), (second, bytes_at[second][part])) for part in range(3)
     )
     return Need(cache=cache, host=host, device=device)
 
@@ -324,7 +324,9 @@ def why(path: str, said: Sequence[str]) -> str:
     for line in errors:
         if "gguf_init" in line or "failed to read" in line:
             return f"{path} is damaged or truncated ({_size(path)}): its header cannot be read. Fetch it again."
-    last = next((line for line in reversed(errors) if "error" in line.lower() or "fail" in line.lower()), "no reason")
+    told = [line for line in errors if "error" in line.lower() or "fail" in line.lower()]
+    # Its last word is always that it failed.
+    last = next((line for line in reversed(told) if not line.endswith("failed to load model")), "no reason")
     return f"{path} cannot be loaded; llama.cpp says: {last}."
 
 

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from appliance.core.chat import Odds
+from appliance.core.events import Odds
 from appliance.core.frames import Frame
 from appliance.engine.answer import Answer, Drawn, Reason, Times, answer
 from appliance.engine.form import Form

@@ -36,9 +36,10 @@ from appliance.core.structure.acceptor import (
     likely,
     step,
 )
-from appliance.core.structure.pattern import Automaton, Words
+from appliance.core.structure.automaton import Automaton
 from appliance.core.structure.rules import Grammar
-from appliance.engine.content import Answer, Content, Rows
+from appliance.core.structure.words import Words
+from appliance.engine.content import Content, Rows, Within
 from appliance.engine.lexicon import Bools, Lexicon, Node, Places, Spelled
 from appliance.engine.vocabulary import Ids
 
@@ -311,7 +312,7 @@ class _Walk:
             if follows:
                 self._ranges.append((place, place + 1))
 
-    def _by_pattern(self, texts: Automaton, at: int) -> Answer:
+    def _by_pattern(self, texts: Automaton, at: int) -> Within:
         content = self._masks.content
         known = content.knows(texts, at)
         enough = known or self.left >= PATTERN_STEP

@@ -18,6 +18,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from appliance.core.size import in_words
+
 COMFORTABLE = 2048
 SMALLEST = 512
 SPARE = 128 * 2**20
@@ -33,7 +35,7 @@ PRECISIONS = ("f16", "q8_0", "q4_0")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Growth:
     """Bytes for all slots together, as a straight line over the tokens per slot."""
 
     fixed: int = 0
@@ -43,7 +45,7 @@ class Line:
         return self.fixed + round(self.per_token * context)
 
     @classmethod
-    def through(cls, first: tuple[int, int], second: tuple[int, int]) -> Line:
+    def through(cls, first: tuple[int, int], second: tuple[int, int]) -> Growth:
         """The line through two measured (context, bytes)."""
         slope = max(0.0, (second[1] - first[1]) / (second[0] - first[0]))
         return cls(max(0, round(first[1] - slope * first[0])), slope)
@@ -54,9 +56,9 @@ class Need:
     """What one kind of cache costs: the cache itself, spread over the layers, and the buffers to compute with, in RAM
     and on each GPU that has any layer."""
 
-    cache: Line
-    host: Line = Line()
-    device: Line = Line()
+    cache: Growth
+    host: Growth = Growth()
+    device: Growth = Growth()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +147,7 @@ class Room:
         """The GPUs in a sentence, as what layers fit or do not."""
         if not self.devices:
             return "the GPU"
-        sizes = " and ".join(map(_size, self.devices))
+        sizes = " and ".join(map(in_words, self.devices))
         return f"the GPU ({sizes} is free on it)" if len(self.devices) == 1 else f"the GPUs ({sizes} are free on them)"
 
 
@@ -195,11 +197,11 @@ def ladder(asked: Rung, sizes: Sizes, room: Room) -> tuple[Rung, ...]:
     if not reading:
         least = min(ways, key=sizes.host, default=wish)
         raise NoRoom(
-            f"its cache and buffers need {_size(sizes.host(least) + SPARE)} of memory even for {least.context:,} tokens"
-            f" in each slot, and {_size(room.ram)} is free"
+            f"its cache and buffers need {in_words(sizes.host(least) + SPARE)} of memory even for {least.context:,}"
+            f" tokens in each slot, and {in_words(room.ram)} is free"
         )
     slow = (
-        f"The model needs {_size(sizes.host_model(reading[0]))} of memory and {_size(room.ram)} is free:"
+        f"The model needs {in_words(sizes.host_model(reading[0]))} of memory and {in_words(room.ram)} is free:"
         " it is read from disk again and again, and answers will be slow.",
     )
     return tuple(replace(way, steps=said + _given_up(wish, way, sizes, room) + slow) for way in reading)
@@ -262,12 +264,8 @@ def _given_up(wish: Rung, way: Rung, sizes: Sizes, room: Room) -> tuple[str, ...
         needed = sizes.host(full) + sizes.host_model(full) + SPARE
         steps.append(
             f"A slot gets {way.context:,} tokens instead of {wish.context:,}:"
-            f" that needs {_size(needed)} of memory, and {_size(room.ram)} is free."
+            f" that needs {in_words(needed)} of memory, and {in_words(room.ram)} is free."
         )
     if way.kv_type != wish.kv_type:
         steps.append(f"The cache is kept as {way.kv_type} instead of {wish.kv_type}, to save memory.")
     return tuple(steps)
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from appliance.core.chat import Odds
+from appliance.core.events import Odds
 from appliance.engine.sampling import Logits
 from appliance.engine.vocabulary import Vocabulary
 

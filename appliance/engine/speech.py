@@ -35,12 +35,14 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
-from appliance.engine.vocabulary import Vocabulary
+import numpy as np
+
+from appliance.engine.vocabulary import Ids, Index, Vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,17 @@ class Speech:
         for atom in self.atoms(literal):
             tokens += tokenize(atom) if isinstance(atom, str) else [atom]
         return tokens
+
+    def beginnings(self, literals: Iterable[bytes], index: Index) -> Ids:
+        """The tokens that say a beginning of one of them."""
+        found: list[Ids] = []
+        for literal in literals:
+            first = self.atoms(literal.decode(errors="surrogateescape"))[0]
+            if isinstance(first, int):
+                found.append(np.array([first], dtype=np.int32))
+            else:
+                found.append(index.beginnings(first.encode(errors="surrogateescape")))
+        return np.unique(np.concatenate(found)) if found else np.array([], dtype=np.int32)
 
     def opened(self, tail: str) -> bool:
         """Does a prompt that ends like this end inside of thoughts?"""

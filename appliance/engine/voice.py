@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from appliance.core.chat import Odds
+from appliance.core.events import Odds
 from appliance.engine.odds import Ledger
 from appliance.engine.shape import Said
 from appliance.engine.text import Stream

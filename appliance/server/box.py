@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TextIO
 
 from appliance.appliance import Appliance
-from appliance.core.chat import BackendError
+from appliance.core.fault import BackendError
 from appliance.server.status import status
 
 log = logging.getLogger("appliance")
@@ -21,7 +21,7 @@ log = logging.getLogger("appliance")
 EXCHANGE_PATIENCE = 30.0
 """Seconds in which the old engine may finish what it writes; the new one goes on with the rest."""
 NO_GPU = (
-    "No layer of the model is on a GPU, and --require-gpu was given; "
+    "no layer of the model is on a GPU, and --require-gpu was given; "
     "reinstall llama-cpp-python with GPU support (docs/install.md) or leave the flag out."
 )
 
@@ -29,21 +29,21 @@ NO_GPU = (
 async def watch(appliance: Appliance, *, require_gpu: bool, news: Callable[[], None]) -> str | None:
     """Say when a model is ready, and load another when the configuration asks for one. Ends with a sentence when there
     can be none on this box, or with None when the service is being ended. `news` is called when things changed."""
-    good = None  # what has answered on this box
     while True:
         trouble = await _settled(appliance, require_gpu)
         news()
         if trouble is None:
             if appliance.engine.ready is not None:
-                good = appliance.config.local, appliance.model
+                appliance.proven = appliance.config.local, appliance.model
             trouble = await _first(_failed(appliance), _wished(appliance))
         elif appliance.engine.state == "stopped":  # we are being ended while the model still loads: nothing is wrong
             return None
+        good = appliance.proven
         if trouble is not None and (good is None or appliance.has(*good)):
             return trouble
         if trouble is not None:
             assert good is not None
-            log.error("%s The one before it, %s, is loaded again.", trouble, good[1].name)
+            log.error("%s%s The one before it, %s, is loaded again.", trouble[0].upper(), trouble[1:], good[1].name)
             wanted = good
         else:
             appliance.wish.clear()
@@ -62,14 +62,14 @@ async def _settled(appliance: Appliance, require_gpu: bool) -> str | None:
         if await _first(appliance.engine.wait_ready(), _wished(appliance)) is None:
             return None
     except BackendError as error:
-        return f"The local model cannot be used: {error}"
+        return f"the local model cannot be used: {error}"
     engine = (await status(appliance))["engine"]
     _introduce(engine)
     return NO_GPU if require_gpu and not (engine["gpu_offload"] and engine["gpu_layers"]) else None
 
 
 async def _failed(appliance: Appliance) -> str | None:
-    return f"The local model can no longer be used: {await appliance.engine.wait_failed()}"
+    return f"the local model can no longer be used: {await appliance.engine.wait_failed()}"
 
 
 async def _wished(appliance: Appliance) -> None:

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.guard.limits import LIMITS, Limits
 from appliance.server.crowd import Crowd
 from appliance.server.small import spoken

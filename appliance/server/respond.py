@@ -20,7 +20,9 @@ from contextlib import aclosing
 from starlette.types import Message, Receive, Scope, Send
 
 from appliance.answer import Answer
-from appliance.core.chat import BackendError, ChatRequest, Degraded, Event, Fault, Headers, Reply, Takeover
+from appliance.core.chat import ChatRequest, Headers
+from appliance.core.events import Degraded, Event, Takeover
+from appliance.core.fault import BackendError, Fault, Reply
 from appliance.core.seams import Dialect
 
 KEEPALIVE = 10.0
@@ -49,53 +51,53 @@ class AnswerResponse:
         self._encoder = dialect.encoder(request, id=answer.id, created=self._created)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        line = Line(send)
+        sender = Sender(send)
         work = asyncio.current_task()
         assert work is not None
         watch = asyncio.create_task(_leave_with_client(receive, work), name="client-watch")
-        alive = KeepAlive(line, self._keepalive, self._say_still_here) if self._request.stream else None
+        alive = KeepAlive(sender, self._keepalive, self._say_still_here) if self._request.stream else None
         try:
-            await (self._stream(line) if self._request.stream else self._whole(line))
+            await (self._stream(sender) if self._request.stream else self._whole(sender))
         except asyncio.CancelledError:
             if watch.done() and not watch.cancelled() and watch.exception() is None:
                 work.uncancel()  # the client left, and with it whoever would want to know
                 return
             # Only the end of the service comes from outside; uvicorn waits for this last word.
             stopping = BackendError(Fault.BUSY, "The appliance is stopping; ask again.", status=503, retry_after=5.0)
-            await self._fail(line, stopping)
+            await self._fail(sender, stopping)
         finally:
             watch.cancel()
             if alive is not None:
                 alive.close()
             self._over()
 
-    async def _stream(self, line: Line) -> None:
+    async def _stream(self, sender: Sender) -> None:
         begun = False
         try:
             async with aclosing(self._answer.events()) as batches:
                 async for events in batches:
-                    told = await self._open(line)
+                    told = await self._open(sender)
                     said = [one for one in events if not (isinstance(one, Degraded) and one.what in told)]
                     if data := self._encoder.encode(said if begun else [*self._correction(), *said]):
-                        await line.write(data)
+                        await sender.write(data)
                     begun = True
         except BackendError as error:
-            await self._fail(line, error)
+            await self._fail(sender, error)
             return
-        await self._open(line)
-        await line.write(self._encoder.close(), last=True)
+        await self._open(sender)
+        await sender.write(self._encoder.close(), last=True)
 
-    async def _whole(self, line: Line) -> None:
+    async def _whole(self, sender: Sender) -> None:
         events: list[Event] = []
         try:
             async with aclosing(self._answer.events()) as batches:
                 async for batch in batches:
                     events += batch
         except BackendError as error:
-            await self._fail(line, error)
+            await self._fail(sender, error)
             return
         body = self._dialect.encode_whole(self._request, events, id=self._answer.id, created=self._created)
-        await line.reply(Reply(status=200, body=body, headers=(*self._answer.headers(), JSON)))
+        await sender.reply(Reply(status=200, body=body, headers=(*self._answer.headers(), JSON)))
 
     def _correction(self) -> list[Event]:
         """The headers went out early, and named somebody who then did not answer."""
@@ -104,31 +106,33 @@ class AnswerResponse:
             return []
         return [Takeover(source=self._named, target=now, after=0, reason=reason)]
 
-    async def _open(self, line: Line) -> Collection[str]:
+    async def _open(self, sender: Sender) -> Collection[str]:
         """Send the headers, if that was not done yet. Returns what they say is done less well."""
-        if not line.opened:
+        if not sender.opened:
             self._named = self._answer.served_by
             self._told = frozenset(self._answer.degraded)
             kind = (("content-type", self._encoder.content_type), ("cache-control", "no-cache"))
-            await line.open(200, (*self._answer.headers(), *kind))
+            await sender.open(200, (*self._answer.headers(), *kind))
         return self._told
 
-    async def _fail(self, line: Line, error: BackendError) -> None:
-        if line.opened:
-            await line.write(self._encoder.error(error), last=True)
+    async def _fail(self, sender: Sender, error: BackendError) -> None:
+        if sender.opened:
+            await sender.write(self._encoder.error(error), last=True)
             return
         reply = self._dialect.encode_error(error, id=self._answer.id)
-        await line.reply(Reply(status=reply.status, body=reply.body, headers=(*self._answer.headers(), *reply.headers)))
+        await sender.reply(
+            Reply(status=reply.status, body=reply.body, headers=(*self._answer.headers(), *reply.headers))
+        )
 
-    async def _say_still_here(self, line: Line) -> None:
-        await self._open(line)
-        await line.write(self._encoder.keepalive())
+    async def _say_still_here(self, sender: Sender) -> None:
+        await self._open(sender)
+        await sender.write(self._encoder.keepalive())
 
 
 JSON = ("content-type", "application/json")
 
 
-class Line:
+class Sender:
     """The sending half of one HTTP exchange, shared by the answer and its keep-alive."""
 
     def __init__(self, send: Send) -> None:
@@ -165,11 +169,11 @@ class Line:
 
 
 class KeepAlive:
-    """Says "still here" on a line on which nothing was said for a while. Most answers never need it, so it is a timer
-    that looks, and a task only for the word itself."""
+    """Says "still here" when nothing was said for a while. Most answers never need it, so it is a timer that looks,
+    and a task only for the word itself."""
 
-    def __init__(self, line: Line, patience: float, say: Callable[[Line], Coroutine[None, None, None]]) -> None:
-        self._line = line
+    def __init__(self, sender: Sender, patience: float, say: Callable[[Sender], Coroutine[None, None, None]]) -> None:
+        self._sender = sender
         self._patience = patience
         self._say = say
         self._loop = asyncio.get_running_loop()
@@ -182,11 +186,11 @@ class KeepAlive:
             self._saying.cancel()
 
     def _look(self) -> None:
-        quiet = time.monotonic() - self._line.last_write
+        quiet = time.monotonic() - self._sender.last_write
         if self._saying is not None and not self._saying.done():  # the client does not take what is said already
             quiet = 0.0
         elif quiet >= self._patience:
-            self._saying = self._loop.create_task(self._say(self._line), name="keep-alive")
+            self._saying = self._loop.create_task(self._say(self._sender), name="keep-alive")
             quiet = 0.0
         self._timer = self._loop.call_later(self._patience - quiet, self._look)
 

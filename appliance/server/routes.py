@@ -17,7 +17,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from appliance.appliance import Appliance
-from appliance.core.chat import BackendError, ChatRequest, Fault, Headers
+from appliance.core.chat import ChatRequest, Headers
+from appliance.core.fault import BackendError, Fault
 from appliance.core.seams import Dialect
 from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI

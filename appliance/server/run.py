@@ -17,6 +17,7 @@ import uvicorn
 from appliance import __version__, logs
 from appliance.appliance import Appliance
 from appliance.config import Config
+from appliance.core.address import authority
 from appliance.guard.limits import LIMITS, Limits, connections_for
 from appliance.ledger import FILE, Ledger
 from appliance.server.box import say, watch
@@ -25,12 +26,15 @@ from appliance.server.notify import Asked, Supervisor
 from appliance.server.routes import build
 from appliance.store.store import Resolved, StoreError
 
-FINE, NOT_WELL, WRONG_MODEL = 0, 1, 64
 DRAIN = 30  # seconds that running answers may still take after SIGTERM
 BACKLOG = 2048
 MANY_FILES = 16384
 
 log = logging.getLogger("appliance")
+
+
+class CannotListen(Exception):
+    """`str()` is the sentence that says so."""
 
 
 Reread = Callable[[], tuple[Config, Resolved]]
@@ -44,13 +48,14 @@ def serve(
     require_gpu: bool = False,
     reread: Reread | None = None,
     asked: Asked | None = None,
-) -> int:
-    """Run until SIGTERM or Ctrl-C; returns the exit code. `asked` is what whoever started us wants to hear."""
-    try:
-        listener = _listen(config.server.host, config.server.port)
-    except OSError as error:
-        say(_port_trouble(config.server.host, config.server.port, error), file=sys.stderr)
-        return NOT_WELL
+) -> None:
+    """Run until SIGTERM or Ctrl-C. `asked` is what whoever started us wants to hear.
+
+    Raises:
+        CannotListen: nobody can be served there.
+        StoreError: there can be no model on this box.
+    """
+    listener = _listen(config.server.host, config.server.port)
     logs.set_up(config.server.log)
     limits = _within_files(LIMITS)
     appliance = Appliance(config, model, ledger=Ledger(config.paths.state / FILE))
@@ -71,7 +76,9 @@ def serve(
         supervisor,
     )
     with asyncio.Runner(loop_factory=_loop) as runner:
-        return runner.run(_run(server, listener, appliance, require_gpu, reread))
+        trouble = runner.run(_run(server, listener, appliance, require_gpu, reread))
+    if trouble is not None:
+        raise StoreError(trouble)
 
 
 class _Server(uvicorn.Server):
@@ -88,7 +95,9 @@ class _Server(uvicorn.Server):
 
 async def _run(
     server: _Server, listener: socket.socket, appliance: Appliance, require_gpu: bool, reread: Reread | None
-) -> int:
+) -> str | None:
+    """Serves; why there can be no model on the box, if it ended for that."""
+
     def report() -> None:
         able, hopeful = server.started and appliance.serving is not None, appliance.engine.state != "failing"
         server.supervisor.report(able=able, hopeful=hopeful, status=_standing(appliance))
@@ -97,7 +106,7 @@ async def _run(
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, _reload, appliance, reread, server.supervisor)
     _announce(appliance, listener)
-    verdict = FINE
+    trouble = None
     async with asyncio.TaskGroup() as group:
         box = group.create_task(_watch_box(server, appliance, require_gpu, report), name="box-watch")
         beat = group.create_task(_beat(server.supervisor.beat, report), name="beat")
@@ -110,22 +119,20 @@ async def _run(
             signal.signal(signal.SIGTERM, handler[1])
         beat.cancel()
         box.cancel()
-        try:
-            verdict = await box
-        except asyncio.CancelledError:
-            verdict = FINE
+        with suppress(asyncio.CancelledError):
+            trouble = await box
     server.supervisor.close()
-    return verdict
+    return trouble
 
 
-async def _watch_box(server: uvicorn.Server, appliance: Appliance, require_gpu: bool, news: Callable[[], None]) -> int:
-    """End the service if there can be no model on the box."""
+async def _watch_box(
+    server: uvicorn.Server, appliance: Appliance, require_gpu: bool, news: Callable[[], None]
+) -> str | None:
+    """End the service, and say why, if there can be no model on the box."""
     trouble = await watch(appliance, require_gpu=require_gpu, news=news)
-    if trouble is None:
-        return FINE
-    say(trouble, file=sys.stderr)
-    server.should_exit = True
-    return WRONG_MODEL
+    if trouble is not None:
+        server.should_exit = True
+    return trouble
 
 
 async def _beat(seconds: float, report: Callable[[], None]) -> None:
@@ -143,12 +150,11 @@ def _standing(appliance: Appliance) -> str:
 
 
 def _announce(appliance: Appliance, listener: socket.socket) -> None:
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
+    here = f"http://{authority(*listener.getsockname()[:2])}"
     say(f"appliance {__version__}")
-    say(f"OpenAI   http://{shown}:{port}/v1")
-    say(f"Anthropic http://{shown}:{port}")
-    say(f"status   http://{shown}:{port}/appliance/status   (or: appliance status --url http://{shown}:{port})")
+    say(f"OpenAI   {here}/v1")
+    say(f"Anthropic {here}")
+    say(f"status   {here}/appliance/status   (or: appliance status --url {here})")
     for upstream in appliance.config.upstreams:
         key = "the caller's key" if upstream.client_key else "with key" if upstream.key else "no key"
         say(f"cloud    {upstream.name}  {upstream.api}  {upstream.base_url}  {', '.join(upstream.models)}  {key}")
@@ -199,16 +205,14 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        why = (error.strerror or str(error)).lower()
+        raise CannotListen(
+            f"cannot listen on {authority(host, port)}: {why}; choose another with --port or stop what runs there."
+        ) from error
     listener.setblocking(False)
     return listener
-
-
-def _port_trouble(host: str, port: int, error: OSError) -> str:
-    why = (error.strerror or str(error)).lower()
-    return f"Cannot listen on {host}:{port}: {why}; choose another with --port or stop what runs there."
 
 
 def _loop() -> asyncio.AbstractEventLoop:

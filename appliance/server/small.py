@@ -14,10 +14,10 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
-from appliance.appliance import Counted
 from appliance.core.chat import ChatRequest
 from appliance.core.seams import Dialect
-from appliance.dialects import anthropic_in
+from appliance.counting import Counted
+from appliance.dialects import anthropic_body, anthropic_in
 from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI
 
@@ -59,7 +59,7 @@ def parse_count(body: bytes, request: Request) -> tuple[ChatRequest, Callable[[s
     """
     headers = tuple((name.lower(), value) for name, value in request.headers.items())
     parsed = replace(anthropic_in.parse_count(body, headers), query=request.url.query)
-    return parsed, partial(anthropic_in.count_body, parsed)
+    return parsed, partial(anthropic_body.count_body, parsed)
 
 
 def counted(count: Counted, id: str) -> Response:

@@ -11,7 +11,7 @@ from typing import Any
 
 from appliance import __version__
 from appliance.appliance import Appliance
-from appliance.core.chat import BackendError
+from appliance.core.fault import BackendError
 from appliance.core.first_words import sentence
 from appliance.metrics import Reading
 
@@ -51,7 +51,7 @@ async def status(appliance: Appliance) -> dict[str, Any]:
             for upstream in appliance.config.upstreams
         ],
         "requests": asdict(counts),
-        "journal": asdict(appliance.ledger.standing) if appliance.ledger else None,
+        "journal": asdict(ledger.standing) | {"file": str(ledger.path)} if (ledger := appliance.ledger) else None,
         "recent": [
             {"at": attempt.at, "upstream": attempt.leg, "fault": attempt.fault.value, "reason": attempt.reason}
             for attempt in appliance.journal.recent()

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from appliance.backends.cloud import CloudBackend, CloudTarget
-from appliance.core.chat import BackendError, TextDelta
+from appliance.core.events import TextDelta
+from appliance.core.fault import BackendError
 from appliance.dialects.openai_chat import OPENAI
 
 KEY = "sk-very-secret-0123456789"

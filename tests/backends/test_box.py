@@ -53,6 +53,13 @@ def test_a_model_without_weights_is_weighed_and_one_for_a_larger_box_is_told_fro
     assert weight.chosen is None or weight.chosen.steps
 
 
+def test_what_ends_llama_cpp_is_told_in_its_own_last_words(tmp_path: Path) -> None:
+    write_empty(replace(parse_shape("135M:F16"), layers=1000), tmp_path / "m.gguf")
+    with pytest.raises(BackendError, match=r"\(weigh, signal 6\): .*GGML_ASSERT\(.*layer.*\) failed$") as error:
+        box.weigh(tmp_path / "m.gguf")
+    assert error.value.fault is Fault.CRASHED
+
+
 def test_what_is_no_model_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"something else")
     with pytest.raises(BackendError, match="is not a GGUF file: it does not begin with the letters GGUF") as error:

@@ -11,16 +11,15 @@ from appliance.backends import canary
 from appliance.backends.canary import ask
 from appliance.backends.cloud import CloudBackend, CloudTarget
 from appliance.core.canary import ROOM, Question
-from appliance.core.chat import BackendError, Fault, Finish, Opened, ReasoningDelta, TextDelta
+from appliance.core.events import Finish, Opened, ReasoningDelta, TextDelta
+from appliance.core.fault import BackendError, Fault
 from appliance.core.scopes import LATELY, Breakers
-from appliance.dialects.anthropic import ANTHROPIC
-from appliance.dialects.openai_chat import OPENAI
+from appliance.dialects.known import DIALECTS
 from appliance.drills.cloud import FailingCloud
 from appliance.drills.faults import FAULTS, HEALTHY
 from appliance.drills.script import Script
 
 SUM = Question(text="What is 5 plus 7?", answers=("12", "twelve"))
-DIALECTS = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC)}
 END = Finish(reason="stop")
 
 

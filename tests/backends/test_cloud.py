@@ -8,7 +8,8 @@ from contextlib import aclosing, suppress
 import pytest
 
 from appliance.backends import cloud
-from appliance.core.chat import BackendError, Fault, Finish, Opened, Wire
+from appliance.core.events import Finish, Opened, Wire
+from appliance.core.fault import BackendError, Fault
 from appliance.dialects.openai_chat import OPENAI
 from tests.backends.scripted import (
     ANSWER,

@@ -14,7 +14,7 @@ from aiohttp import client_exceptions, http_exceptions
 
 from appliance.backends.cloud import CloudBackend, CloudTarget
 from appliance.backends.transport import TROUBLE, translate
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.dialects.openai_chat import OPENAI
 from tests.backends.scripted import (
     CUT,

@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from appliance.backends import cloud
-from appliance.core.chat import BackendError, ChatRequest, Degraded, Fault, Message, Opened, Reply, Sampling, Text
+from appliance.core.chat import ChatRequest, Message, Sampling, Text
+from appliance.core.events import Degraded, Opened
+from appliance.core.fault import BackendError, Fault, Reply
 from appliance.core.seams import Quirks
 from appliance.dialects.openai_chat import OPENAI
 from tests.backends.scripted import (
@@ -177,6 +179,14 @@ def test_our_key_is_shown_and_not_the_clients():
     request = sent(headers=theirs, key=KEY)
     assert [request.values(name) for name in ("authorization", "x-api-key", "api-key")] == [[f"Bearer {KEY}"], [], []]
     assert sent(headers=theirs).values("authorization") == []
+
+
+def test_our_key_is_shown_where_the_dialect_has_it():
+    class Own(Insistent):
+        key_header = "X-API-Key"
+
+    request = sent(key=KEY, dialect=Own())
+    assert (request.values("x-api-key"), request.values("authorization")) == ([KEY], [])
 
 
 @pytest.mark.parametrize("name", ["x-api-key", "API-Key"])

@@ -9,7 +9,8 @@ import pytest
 
 from appliance.backends import cloud as cloud_backend
 from appliance.backends import growing
-from appliance.core.chat import BackendError, Degraded, Fault, Finish, Opened, Progress, TextDelta, Usage
+from appliance.core.events import Degraded, Finish, Opened, Progress, TextDelta, Usage
+from appliance.core.fault import BackendError, Fault
 from appliance.core.seams import Quirks
 from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI

@@ -9,7 +9,8 @@ import pytest
 from appliance.backends import health
 from appliance.backends.health import Canaries, Health, Patient, Plan, lives, probe
 from appliance.core.canary import QUESTIONS
-from appliance.core.chat import BackendError, Fault, Finish, TextDelta
+from appliance.core.events import Finish, TextDelta
+from appliance.core.fault import BackendError, Fault
 from appliance.core.scopes import Breakers
 
 # ------------------------------------------------------------------------------------------ what it means

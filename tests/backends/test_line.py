@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from appliance.backends.line import Line
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 
 pytestmark = pytest.mark.anyio
 

@@ -12,29 +12,19 @@ import pytest
 from appliance.backends.asked import UNREAD_DOCUMENT, UNSEEN_IMAGE
 from appliance.backends.following import Following, inert
 from appliance.backends.local import LocalBackend
-from appliance.core.chat import (
-    BackendError,
-    ChatRequest,
+from appliance.core.chat import ChatRequest, Foreign, Image, Message, Part, Reasoning, Role, Text, Tool, ToolCall
+from appliance.core.events import (
     Degraded,
     Event,
-    Fault,
     Finish,
-    Foreign,
-    Image,
-    Message,
-    Part,
-    Reasoning,
     ReasoningDelta,
-    Role,
     Started,
-    Text,
     TextDelta,
-    Tool,
-    ToolCall,
     ToolCallDelta,
     ToolCallStart,
     Usage,
 )
+from appliance.core.fault import BackendError, Fault
 from appliance.core.frames import Frame
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ import pytest
 
 from appliance.backends import network
 from appliance.backends.network import BELIEVED, DOUBTED, Lookout, ThisKernel, Watched, look, resolve
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.core.offline import Place, Route, address_of
 from appliance.core.scopes import Breakers
 

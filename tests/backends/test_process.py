@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from appliance.backends import child
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.core.frames import Frame
 from tests.backends.engines import ask, job, running, text, until
 

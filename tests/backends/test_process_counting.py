@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from appliance.backends import questions
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from tests.backends.engines import ask, job, running, text
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +46,7 @@ async def test_a_count_that_does_not_come_is_given_up(python: str, monkeypatch: 
         with pytest.raises(BackendError, match="too busy to count") as caught:
             await engine.count(job("wait"))
         assert caught.value.fault is Fault.BUSY
-        assert (engine.deaths, engine.state, engine.line, engine._open) == (0, "ready", 0, {})
+        assert (engine.deaths, engine.state, engine.line, len(engine._outstanding)) == (0, "ready", 0, 0)
         assert text(await ask(engine, "hello")) == "hello"
 
 

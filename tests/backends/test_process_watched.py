@@ -15,7 +15,7 @@ import pytest
 from appliance.backends import child
 from appliance.backends.process import Engine
 from appliance.core import keeper as rules
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.core.keeper import Keeper
 from appliance.core.watch import Patience
 from tests.backends.engines import ask, job, running, text, until

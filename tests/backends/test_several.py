@@ -11,21 +11,9 @@ import pytest
 
 from appliance.backends.local import LocalBackend
 from appliance.backends.several import beside
-from appliance.core.chat import (
-    BackendError,
-    ChatRequest,
-    Degraded,
-    Event,
-    Fault,
-    Finish,
-    Message,
-    Odds,
-    Sampling,
-    Started,
-    Text,
-    TextDelta,
-    Usage,
-)
+from appliance.core.chat import ChatRequest, Message, Sampling, Text
+from appliance.core.events import Degraded, Event, Finish, Odds, Started, TextDelta, Usage
+from appliance.core.fault import BackendError, Fault
 from appliance.core.frames import Frame
 from tests.backends.engines import until
 

@@ -13,7 +13,7 @@ import pytest
 
 from appliance.backends import transport
 from appliance.backends.cloud import CloudBackend, CloudTarget
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.dialects.openai_chat import OPENAI
 from tests.backends.scripted import BODY, WHOLE, Scripted, healthy, heard, listening
 

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from appliance.backends import transport
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from tests.backends.scripted import Scripted, heard, listening
 from tests.backends.test_transport import asked
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from appliance.bench.figures import Answer, Row
+from appliance.bench.figures import Lived, Row
 from appliance.bench.result import Added, Result, Setup, Takeover
 
 SETUP = Setup(
@@ -54,10 +54,10 @@ def result(*, setup: dict[str, Any] | None = None, **changed: Any) -> Result:
     return replace(RESULT, setup=replace(SETUP, **(setup or {})), **changed)
 
 
-def answer(asked: float = 0.0, *pieces: float, prompt: int = 100, generated: int = 5, cached: int = 0) -> Answer:
+def answer(asked: float = 0.0, *pieces: float, prompt: int = 100, generated: int = 5, cached: int = 0) -> Lived:
     """One that was over with its last piece."""
     times = pieces or (1.0, 2.0)
-    return Answer(
+    return Lived(
         asked=asked,
         pieces=times,
         ended=times[-1],

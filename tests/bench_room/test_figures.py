@@ -6,27 +6,11 @@ import math
 
 import pytest
 
-from appliance.bench.figures import Row, Spread, lower_bound, percentile, reading, spread, together, writing
+from appliance.bench.figures import Row, Spread, lower_bound, reading, spread, together, writing
 from tests.bench_room.made_up import answer
 
 
-@pytest.mark.parametrize(
-    ("values", "share", "expected"),
-    [
-        ([5], 0.99, 5),
-        ([1, 2], 0.5, 1.5),
-        ([3, 1, 2], 0.5, 2),
-        ([1, 2, 3, 4, 5], 0.95, 4.8),
-        ([2, 1], 0, 1),
-        ([1, 2], 1, 2),
-    ],
-)
-def test_a_percentile_lies_between_its_neighbours(values: list[float], share: float, expected: float) -> None:
-    assert percentile(values, share) == pytest.approx(expected)
-
-
 def test_of_nothing_there_is_no_figure() -> None:
-    assert math.isnan(percentile([], 0.5))
     assert math.isnan(spread([]).mean)
     assert math.isnan(lower_bound([]))
 

@@ -12,7 +12,7 @@ from appliance.bench.plan import USUAL
 from appliance.bench.result import Result
 from appliance.bench.run import _Run, measure
 from appliance.config import load_config
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.store.store import Resolved
 from tests.bench_room.made_up import RESULT
 

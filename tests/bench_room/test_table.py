@@ -15,8 +15,8 @@ WHOLE = """\
 
 | one at a time | first token p50, ms |   p95 | between tokens p50 / p95 / p99, ms | per token, ms |
 |---------------|--------------------:|------:|-----------------------------------:|--------------:|
-| pp512         |               1,300 | 1,345 |                                    |               |
-| tg128         |                     |       |                 10.0 / 19.0 / 19.8 |          10.0 |
+| pp512         |               1,300 | 1,350 |                                    |               |
+| tg128         |                     |       |                 10.0 / 20.0 / 20.0 |          10.0 |
 | pp512 @ d4096 |               5,000 | 5,000 |                                    |               |
 
 | at once | t/s together |     t/s each | first token p50, ms | p95 | between tokens p50 / p95 / p99, ms |

@@ -34,7 +34,9 @@ def test_what_is_said_goes_before_quick() -> None:
     assert (wished.rounds, wished.parallel, wished.quick) == (4, (3,), True)
 
 
-@pytest.mark.parametrize("words", [["-p", "-1"], ["-n", "x"], ["-r", "0"], ["--parallel", "0"], ["-o", "sql"]])
+@pytest.mark.parametrize(
+    "words", [["-p", "-1"], ["-n", "x"], ["-r", "0"], ["--parallel", "0"], ["-o", "sql"], ["--plot", "x.png"]]
+)
 def test_nonsense_is_refused_as_usage(words: list[str]) -> None:
     assert main(["bench", *words]) == 2
 

@@ -13,6 +13,7 @@ from appliance.__main__ import main
 from appliance.cli.incidents import WIDTH, counted, cut, table
 from appliance.incidents import Incident
 from appliance.ledger import Ledger, _insert, begin
+from tests.cli.canned import Canned
 from tests.records import asked, record
 
 BEGAN = time.mktime((2026, 11, 21, 10, 2, 11, 0, 0, -1))
@@ -125,17 +126,42 @@ def test_as_json_it_is_a_list(journal: Path, capsys: pytest.CaptureFixture[str])
     assert running["lasted_s"] == pytest.approx(time.time() - 1e9 - 100, abs=60)
 
 
-def test_without_a_file_and_without_incidents_it_says_so_and_makes_none(
-    journal: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_incidents_it_says_so(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(journal, record(asked()))
     assert main(["incidents"]) == 0
     assert capsys.readouterr().out == f"No incidents in {journal}\n"
     assert main(["incidents", "--json"]) == 0
     assert capsys.readouterr().out == "[]\n"
+
+
+@pytest.mark.parametrize("command", ["incidents", "report"])
+def test_without_a_file_nobody_knows_what_happened_and_none_is_made(
+    journal: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--json"]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert said.err.startswith(f"appliance: there is no journal {journal}, so nothing is known of what happened;")
     assert not journal.exists()
-    keep(journal, record(asked()))
-    assert main(["incidents"]) == 0
-    assert capsys.readouterr().out == f"No incidents in {journal}\n"
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["a file of before", "no file"])
+@pytest.mark.parametrize("command", ["incidents", "report"])
+def test_of_a_journal_that_the_service_cannot_write_nobody_claims_that_nothing_happened(
+    journal: Path, command: str, kept: bool, canned: Canned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if kept:
+        keep(journal, record(asked()))
+    canned.json("/appliance/status", {"version": "1", "journal": {"trouble": "disk is full", "file": f"{journal}"}})
+    config = journal.parents[1] / "appliance.toml"
+    config.write_text(f"[server]\nport = {canned.url.rpartition(':')[2]}\n")
+    assert main([command, "--config", f"{config}"]) == 1
+    said = capsys.readouterr()
+    assert bool(said.out) is kept
+    assert said.err == (
+        f"appliance: the service cannot write the journal {journal} (disk is full), so what happens now is not in it; "
+        '"appliance doctor" says what to do.\n'
+    )
 
 
 def test_it_reads_beside_a_running_service(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:

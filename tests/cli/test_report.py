@@ -145,7 +145,10 @@ def test_the_command_reads_as_far_back_as_it_is_told(isolated: Path, capsys: pyt
     assert capsys.readouterr().out.startswith("3 requests in the last 30 days, from ")
 
 
-def test_the_command_without_a_file_says_so_and_gives_empty_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_without_requests_says_so_and_gives_empty_json(
+    isolated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(isolated / "state" / "journal.sqlite3").close()
     assert main(["report"]) == 0
     assert capsys.readouterr().out == "No requests are recorded for the last 30 days.\n"
     assert main(["report", "--json"]) == 0

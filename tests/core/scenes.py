@@ -2,8 +2,10 @@
 
 from appliance.core.actions import Call, Done, Emit
 from appliance.core.attempt import Tried
-from appliance.core.chat import BackendError, ChatRequest, Fault, Finish, Message, Started, Text, TextDelta
-from appliance.core.pulse import Limits
+from appliance.core.chat import ChatRequest, Message, Text
+from appliance.core.events import Finish, Started, TextDelta
+from appliance.core.fault import BackendError, Fault
+from appliance.core.pulse import Timeouts
 from appliance.core.relay import Relay
 from appliance.core.route import Leg
 from appliance.core.scopes import Breakers
@@ -12,7 +14,7 @@ CLAUDE = Leg(name="claude", model="sonnet", continues=False)
 OPENAI = Leg(name="openai", model="gpt", continues=True)
 GEMINI = Leg(name="gemini", model="pro", continues=True)
 BOX = Leg(name="local", model="starter", continues=True, offers=frozenset({"json"}))
-LIMITS = Limits(first_content=12.0, stall=20.0, whole=60.0, total=600.0)
+LIMITS = Timeouts(first_content=12.0, stall=20.0, whole=60.0, total=600.0)
 START = Started(id="c1", model="sonnet", created=7)
 A, B = TextDelta(text="a"), TextDelta(text="b")
 ENDED = Finish(reason="stop")

@@ -3,7 +3,7 @@
 import pytest
 
 from appliance.core.breaker import Breaker
-from appliance.core.chat import BackendError, Fault, Reply
+from appliance.core.fault import BackendError, Fault, Reply
 
 UNCOUNTED = [Fault.REQUEST, Fault.TOO_LONG, Fault.CRASHED, Fault.GONE]
 COUNTED = [fault for fault in Fault if fault not in (*UNCOUNTED, Fault.CONFIG)]

@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 
 from appliance.core.canary import EFFORT, OK, QUESTIONS, ROOM, CanaryReport, Question, Turns, judge, question
-from appliance.core.chat import BackendError, ChatRequest, Fault, Message, Text
+from appliance.core.chat import ChatRequest, Message, Text
+from appliance.core.fault import BackendError, Fault
 from appliance.core.scopes import LATELY, Breakers, scope
 
 SUM = Question(text="What is 5 plus 7?", answers=("12", "twelve"))

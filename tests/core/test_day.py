@@ -22,9 +22,10 @@ from appliance.core.actions import Call, Done, Drop, Emit, Pause, Race
 from appliance.core.attempt import Tried
 from appliance.core.breaker import LONGEST_COOLDOWN, SHORT_RETRY_AFTER
 from appliance.core.budget import Budget
-from appliance.core.chat import Fault, Finish, ReasoningDelta, Takeover, TextDelta, ToolCallStart, carries_content
+from appliance.core.events import Finish, ReasoningDelta, Takeover, TextDelta, ToolCallStart, carries_content
+from appliance.core.fault import Fault
 from appliance.core.habits import Habits
-from appliance.core.pulse import Limits
+from appliance.core.pulse import Timeouts
 from appliance.core.relay import Relay
 from appliance.core.route import legs
 from appliance.core.scopes import Breakers
@@ -333,7 +334,7 @@ class Day:
             asked.request,
             candidates,
             self.breakers,
-            limits=Limits(),
+            limits=Timeouts(),
             jitter=self._dice.random(),
             habits=self.habits,
             budgets=self.budgets,

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.core.chat import (
+from appliance.core.draft import Draft
+from appliance.core.events import (
     BlockStart,
     Event,
     Finish,
@@ -18,7 +19,6 @@ from appliance.core.chat import (
     Usage,
     Wire,
 )
-from appliance.core.draft import Draft
 
 FIRST = Started(id="a", model="m", created=1)
 BYTES, REST = Wire("openai", b"data: {...}\n\n"), Wire("openai", b"")

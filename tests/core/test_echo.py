@@ -4,26 +4,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.chat import Message, Reasoning, Text
+from appliance.core.echo import Echo
+from appliance.core.events import (
     BlockStart,
     BlockStop,
-    Fault,
     Finish,
-    Message,
     Opaque,
     Opened,
-    Reasoning,
     ReasoningDelta,
     Started,
-    Text,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
     Usage,
     Wire,
 )
-from appliance.core.echo import Echo
+from appliance.core.fault import BackendError, Fault
 from appliance.core.given import Given
 
 START = Started(id="c2", model="m", created=7)

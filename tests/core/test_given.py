@@ -2,17 +2,14 @@
 
 import pytest
 
-from appliance.core.chat import (
+from appliance.core.chat import Message, Reasoning, Text, ToolCall
+from appliance.core.events import (
     BlockStart,
     BlockStop,
     Finish,
-    Message,
     Opaque,
-    Reasoning,
     ReasoningDelta,
-    Text,
     TextDelta,
-    ToolCall,
     ToolCallDelta,
     ToolCallStart,
     Usage,

@@ -12,29 +12,24 @@ import pytest
 
 from appliance.core.actions import Call, Done, Emit
 from appliance.core.attempt import Tried
-from appliance.core.chat import (
+from appliance.core.chat import ChatRequest, Message, Reasoning, Text, ToolCall
+from appliance.core.events import (
     CONTENT,
-    BackendError,
-    ChatRequest,
     Degraded,
-    Fault,
     Finish,
-    Message,
     Opaque,
     Opened,
-    Reasoning,
     ReasoningDelta,
     Started,
     Takeover,
-    Text,
     TextDelta,
-    ToolCall,
     ToolCallDelta,
     ToolCallStart,
     Usage,
     carries_content,
 )
-from appliance.core.pulse import Limits
+from appliance.core.fault import BackendError, Fault
+from appliance.core.pulse import Timeouts
 from appliance.core.relay import Relay
 from appliance.core.route import Offer, legs
 from appliance.core.scopes import Breakers
@@ -42,7 +37,7 @@ from appliance.core.scopes import Breakers
 pytestmark = pytest.mark.long
 
 OFFERS = (Offer(name="claude"), Offer(name="openai", prefill=True), Offer(name="gemini"))
-LIMITS = Limits(first_content=5.0, stall=8.0, whole=20.0, total=60.0)
+LIMITS = Timeouts(first_content=5.0, stall=8.0, whole=20.0, total=60.0)
 QUESTION = (Message(role="user", parts=(Text("Why?"),)),)
 CLOUD_FAULTS = [
     *[(fault, None) for fault in Fault if fault not in (Fault.GONE, Fault.CRASHED)],

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.core.keeper import Answer, GiveUp, Keeper, StartNow, WaitUntil
+from appliance.core.keeper import Advice, GiveUp, Keeper, StartNow, WaitUntil
 
 
-def crash(keeper: Keeper, now: float) -> Answer:
+def crash(keeper: Keeper, now: float) -> Advice:
     keeper.started()
     return keeper.exited(-9, now)
 
@@ -17,7 +17,7 @@ def test_the_first_crash_is_followed_by_a_start_at_once() -> None:
     assert crash(Keeper(), 5.0) == StartNow()
 
 
-def live(keeper: Keeper, start: float, seconds: float) -> Answer:
+def live(keeper: Keeper, start: float, seconds: float) -> Advice:
     """A process that is ready at once, and dies."""
     keeper.started()
     keeper.ready(start)
@@ -193,7 +193,7 @@ def test_answers_do_not_hide_the_first_three_deaths() -> None:
 @given(st.integers(1, 5000))
 def test_no_wait_is_ever_longer_than_five_minutes(crashes: int) -> None:
     keeper = Keeper()
-    answer: Answer = StartNow()
+    answer: Advice = StartNow()
     for _ in range(crashes):
         answer = crash(keeper, 0.0)
     assert answer == StartNow() if crashes == 1 else isinstance(answer, WaitUntil) and 0.5 <= answer.time <= 300.0

@@ -5,26 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.core.chat import (
-    Fault,
-    Opaque,
-    Progress,
-    ReasoningDelta,
-    Started,
-    Text,
-    TextDelta,
-    ToolCall,
-    ToolCallDelta,
-    ToolCallStart,
-)
+from appliance.core.chat import Text, ToolCall
 from appliance.core.drip import ENOUGH as KNOWN
 from appliance.core.drip import PAUSE
+from appliance.core.events import Opaque, Progress, ReasoningDelta, Started, TextDelta, ToolCallDelta, ToolCallStart
+from appliance.core.fault import Fault
 from appliance.core.habits import Habits
-from appliance.core.pulse import LINGER, Limits, Pulse
+from appliance.core.pulse import LINGER, Pulse, Timeouts
 from appliance.core.suspicion import ENOUGH
 from tests.core.scenes import BOX, CLAUDE, ENDED, OPENAI, A, B, ask, begin, broke, opened, told
 
-LEARNED = Limits()
+LEARNED = Timeouts()
 THINKING = ReasoningDelta(text="hm")
 CALL = ToolCallStart(index=0, id="t", name="look")
 
@@ -44,7 +35,7 @@ def experienced(kind, seconds):
 
 
 def test_a_cloud_is_held_to_the_first_content_and_then_to_the_time_between_pieces():
-    one, _ = pulse(Limits(first_content=3.0, stall=5.0))
+    one, _ = pulse(Timeouts(first_content=3.0, stall=5.0))
     assert one.deadline == 103.0
     one.content([A], 102.0)
     assert one.deadline == 107.0
@@ -53,7 +44,7 @@ def test_a_cloud_is_held_to_the_first_content_and_then_to_the_time_between_piece
 
 
 def test_no_wait_is_longer_than_the_whole_may_take():
-    one, _ = pulse(Limits(first_content=50.0, stall=50.0, total=10.0))
+    one, _ = pulse(Timeouts(first_content=50.0, stall=50.0, total=10.0))
     assert one.deadline == 110.0
     one.content([A], 109.0)
     assert one.deadline == 110.0
@@ -92,7 +83,7 @@ def test_what_an_upstream_usually_needs_takes_the_place_of_the_starting_values()
 
 
 def test_a_limit_that_was_given_is_not_learned_but_the_warning_is():
-    one, _ = pulse(Limits(first_content=30.0), experienced("first", 0.4))
+    one, _ = pulse(Timeouts(first_content=30.0), experienced("first", 0.4))
     assert one.deadline == 130.0
     assert one.warning < 101.0
 
@@ -278,7 +269,7 @@ def test_a_whole_answer_gets_the_time_that_such_answers_take():
         one.learn(102.0)
     assert pulse(habits=habits, request=whole)[0].deadline == 120.0
     assert pulse(habits=habits, request=ask(stream=False))[0].deadline == 160.0
-    assert pulse(Limits(whole=7.0), habits, request=whole)[0].deadline == 107.0
+    assert pulse(Timeouts(whole=7.0), habits, request=whole)[0].deadline == 107.0
 
 
 def test_one_that_was_given_up_may_only_have_been_slow():
@@ -288,7 +279,7 @@ def test_one_that_was_given_up_may_only_have_been_slow():
     assert pulse(habits=habits, request=ask(stream=False))[0].deadline == 220.0
 
 
-@pytest.mark.parametrize("limits", [Limits(whole=30.0), Limits(total=60.0)])
+@pytest.mark.parametrize("limits", [Timeouts(whole=30.0), Timeouts(total=60.0)])
 def test_a_limit_that_was_given_is_none_to_learn_from(limits):
     habits = Habits()
     one, _ = pulse(limits, habits, request=ask(stream=False))

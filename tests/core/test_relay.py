@@ -5,24 +5,20 @@ import dataclasses
 import pytest
 
 from appliance.core.actions import Call, Done, Emit
-from appliance.core.chat import (
-    BackendError,
-    Fault,
+from appliance.core.chat import Message, Reasoning, Text
+from appliance.core.events import (
     Finish,
-    Message,
     Opaque,
     Opened,
-    Reasoning,
     ReasoningDelta,
-    Reply,
     Started,
     Takeover,
-    Text,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
     Usage,
 )
+from appliance.core.fault import BackendError, Fault, Reply
 from appliance.core.pulse import LINGER
 from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, GEMINI, LIMITS, OPENAI, START, ask, begin, broke, told, verdict

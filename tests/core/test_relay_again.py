@@ -5,8 +5,8 @@ import pytest
 from appliance.core.actions import Call, Pause
 from appliance.core.again import BACK_OFF
 from appliance.core.budget import QUIET, Budget
-from appliance.core.chat import Fault
-from appliance.core.pulse import Limits
+from appliance.core.fault import Fault
+from appliance.core.pulse import Timeouts
 from appliance.core.relay import Relay
 from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, OPENAI, START, A, ask, broke, told
@@ -15,7 +15,7 @@ from tests.core.scenes import BOX, CLAUDE, ENDED, OPENAI, START, A, ask, broke, 
 def begin(*legs, budget=None, now=0.0, **breakers):
     """A relay whose first cloud may be asked again."""
     relay = Relay(
-        ask(), legs, breakers, limits=Limits(), jitter=0.5, budgets={CLAUDE.name: budget if budget else Budget()}
+        ask(), legs, breakers, limits=Timeouts(), jitter=0.5, budgets={CLAUDE.name: budget if budget else Budget()}
     )
     relay.start(now)
     return relay

@@ -3,8 +3,9 @@
 import pytest
 
 from appliance.core.actions import Done
-from appliance.core.chat import BackendError, Degraded, Fault, Reply, Takeover
-from appliance.core.pulse import Limits
+from appliance.core.events import Degraded, Takeover
+from appliance.core.fault import BackendError, Fault, Reply
+from appliance.core.pulse import Timeouts
 from appliance.core.relay import Relay
 from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, OPENAI, START, A, ask, begin, broke, opened, told, verdict
@@ -93,7 +94,7 @@ def test_the_second_of_two_failing_legs_tells_its_own_breaker():
 
 def test_the_jitter_given_at_birth_moves_the_cooldown():
     breaker = Breakers(failures=1, cooldown=10.0)
-    relay = Relay(ask(), [CLAUDE], {"claude": breaker}, limits=Limits(), jitter=0.0)
+    relay = Relay(ask(), [CLAUDE], {"claude": breaker}, limits=Timeouts(), jitter=0.0)
     relay.start(0.0)
     relay.end(0.0)
     assert breaker.reopens_in(0.0) == pytest.approx(8.0)

@@ -3,23 +3,10 @@
 import pytest
 
 from appliance.core.actions import Done
-from appliance.core.chat import (
-    BackendError,
-    Degraded,
-    Fault,
-    Finish,
-    Message,
-    Opaque,
-    ReasoningDelta,
-    Reply,
-    Sampling,
-    Takeover,
-    Text,
-    TextDelta,
-    ToolCallStart,
-    Usage,
-)
-from appliance.core.pulse import Limits
+from appliance.core.chat import Message, Sampling, Text
+from appliance.core.events import Degraded, Finish, Opaque, ReasoningDelta, Takeover, TextDelta, ToolCallStart, Usage
+from appliance.core.fault import BackendError, Fault, Reply
+from appliance.core.pulse import Timeouts
 from tests.core.scenes import BOX, CLAUDE, ENDED, OPENAI, START, A, B, ask, begin, broke, opened, told, verdict
 
 FULL = BackendError(Fault.BUSY, "All slots of the box are taken.", status=503, retry_after=7.0)
@@ -285,13 +272,13 @@ def test_a_client_that_leaves_after_the_last_failure_leaves_nothing_to_tell():
 
 
 def test_without_history_these_are_the_limits():
-    relay, _ = begin(CLAUDE, limits=Limits())
+    relay, _ = begin(CLAUDE, limits=Timeouts())
     assert (relay.deadline, relay.warning) == (12.0, 4.0)
     relay.receive([A], 1.0)
     assert (relay.deadline, relay.warning) == (21.0, 9.0)
-    relay, _ = begin(CLAUDE, limits=Limits(), request=ask(stream=False))
+    relay, _ = begin(CLAUDE, limits=Timeouts(), request=ask(stream=False))
     assert (relay.deadline, relay.warning) == (60.0, 8.0)
-    relay, _ = begin(BOX, limits=Limits())
+    relay, _ = begin(BOX, limits=Timeouts())
     assert (relay.deadline, relay.warning) == (600.0, float("inf"))
 
 

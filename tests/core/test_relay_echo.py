@@ -4,8 +4,9 @@ import pytest
 
 from appliance.core.actions import Call
 from appliance.core.budget import Budget
-from appliance.core.chat import Fault, ReasoningDelta, Takeover, TextDelta, ToolCallStart, Usage
-from appliance.core.pulse import Limits
+from appliance.core.events import ReasoningDelta, Takeover, TextDelta, ToolCallStart, Usage
+from appliance.core.fault import Fault
+from appliance.core.pulse import Timeouts
 from appliance.core.relay import Relay
 from appliance.core.route import Leg
 from appliance.core.scopes import Breakers
@@ -21,7 +22,7 @@ TO_BOX = Takeover(source="claude", target="local", after=7, reason="broken")
 def cut(*legs, said=(THE_FOX,), request=None, budget=None, **breakers):
     """A relay whose first cloud has said `said` and broke, and what it answered to that."""
     budgets = {CLAUDE.name: budget or Budget(), SECOND.name: spent()}  # who fails pays, not who is asked for it
-    relay = Relay(request or ask(), (CLAUDE, *legs), breakers, limits=Limits(), budgets=budgets)
+    relay = Relay(request or ask(), (CLAUDE, *legs), breakers, limits=Timeouts(), budgets=budgets)
     relay.start(0.0)
     relay.receive([START, *said], 1.0)
     return relay, relay.fail(broke(), 2.0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from appliance.core.chat import TextDelta, ToolCallDelta, ToolCallStart
+from appliance.core.events import TextDelta, ToolCallDelta, ToolCallStart
 from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, START, begin, told
 

@@ -6,9 +6,10 @@ import pytest
 
 from appliance.core.actions import Drop, Race
 from appliance.core.budget import Budget
-from appliance.core.chat import BlockStart, Fault
+from appliance.core.events import BlockStart
+from appliance.core.fault import Fault
 from appliance.core.habits import Habits
-from appliance.core.pulse import Limits
+from appliance.core.pulse import Timeouts
 from appliance.core.relay import Relay
 from appliance.core.route import Leg
 from appliance.core.scopes import Breakers
@@ -29,7 +30,7 @@ def spent():
 def begin(*legs, request=None, budget=None, habits=None, now=0.0, **breakers):
     known = {leg.name: Breakers(failures=2) for leg in (HEDGED, SECOND)} | breakers
     budgets = {HEDGED.name: budget or Budget(), SECOND.name: spent()}  # who is late pays, not who is asked for it
-    relay = Relay(request or ask(), legs, known, limits=Limits(), budgets=budgets, habits=habits)
+    relay = Relay(request or ask(), legs, known, limits=Timeouts(), budgets=budgets, habits=habits)
     relay.start(now)
     return relay, known
 
@@ -192,7 +193,7 @@ def test_over_a_thousand_requests_a_tenth_have_company():
     races = 0
     for turn in range(1000):
         now = 20.0 * turn
-        relay = Relay(ask(), (HEDGED, SECOND, BOX), {"second": Breakers()}, limits=Limits(), budgets=budgets)
+        relay = Relay(ask(), (HEDGED, SECOND, BOX), {"second": Breakers()}, limits=Timeouts(), budgets=budgets)
         relay.start(now)
         if turn % 10 == 0:
             races += len(relay.expire(now + LATE))

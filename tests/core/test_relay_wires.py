@@ -2,23 +2,14 @@
 
 import pytest
 
-from appliance.core.chat import (
-    BlockStart,
-    BlockStop,
-    Fault,
-    Finish,
-    Message,
-    Opaque,
-    ReasoningDelta,
-    Text,
-    TextDelta,
-    Usage,
-)
-from appliance.core.pulse import PATIENT_FIRST, Limits
+from appliance.core.chat import Message, Text
+from appliance.core.events import BlockStart, BlockStop, Finish, Opaque, ReasoningDelta, TextDelta, Usage
+from appliance.core.fault import Fault
+from appliance.core.pulse import PATIENT_FIRST, Timeouts
 from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, GEMINI, LIMITS, OPENAI, START, A, ask, begin, broke, told
 
-LEARNED = Limits()
+LEARNED = Timeouts()
 
 
 def sent(actions):

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.core.chat import BackendError, ChatRequest, Fault, Message, Text, Tool, ToolChoice
+from appliance.core.chat import ChatRequest, Message, Text, Tool, ToolChoice
+from appliance.core.fault import BackendError, Fault
 from appliance.core.route import BOX_OFFERS, Leg, Offer, for_the_box, legs, models, stops_for_box
 
 CLAUDE = Offer(name="claude", models=("claude-*",), aliases=(("gpt-*", "claude-sonnet"), ("gpt-4", "never reached")))

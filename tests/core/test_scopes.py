@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.core.scopes import MODELS, Breakers, scope
 
 MIDDLE = 0.5

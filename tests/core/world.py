@@ -17,22 +17,19 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from appliance.core.chat import (
-    BackendError,
-    ChatRequest,
-    Fault,
+from appliance.core.chat import ChatRequest, Message, Text
+from appliance.core.events import (
     Finish,
-    Message,
     Opened,
     Progress,
     ReasoningDelta,
     Started,
-    Text,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
     Usage,
 )
+from appliance.core.fault import BackendError, Fault
 from appliance.core.route import Offer
 
 DAY = 86_400.0

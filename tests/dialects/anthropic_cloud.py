@@ -7,17 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from appliance.core.chat import (
-    ChatRequest,
-    Event,
-    Finish,
-    Message,
-    Started,
-    Takeover,
-    Text,
-    ToolCallDelta,
-    ToolCallStart,
-)
+from appliance.core.chat import ChatRequest, Message, Text
+from appliance.core.events import Event, Finish, Started, Takeover, ToolCallDelta, ToolCallStart
 from appliance.core.seams import StreamEncoder
 from appliance.dialects.anthropic import ANTHROPIC
 from tests.dialects.anthropic_reader import Read, read

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from appliance.core.chat import BlockStart, Event, Opaque, Started, ToolCallStart
+from appliance.core.events import BlockStart, Event, Opaque, Started, ToolCallStart
 from appliance.dialects.anthropic_out import AnthropicDecoder
 
 WIRE = Path(__file__).parent.parent / "wire" / "anthropic"

@@ -10,7 +10,8 @@ from typing import Any
 
 from openai.types.chat import ChatCompletionChunk
 
-from appliance.core.chat import ChatRequest, Event, Message, Started, Takeover, Text
+from appliance.core.chat import ChatRequest, Message, Text
+from appliance.core.events import Event, Started, Takeover
 from appliance.core.seams import StreamEncoder
 from appliance.dialects.openai_chat import OPENAI
 

@@ -8,17 +8,15 @@ from pathlib import Path
 from appliance.core.actions import Call, Done
 from appliance.core.again import pause_before
 from appliance.core.breaker import CONFIG_COOLDOWN, LONGEST_RETRY_AFTER, SHORT_RETRY_AFTER
-from appliance.core.chat import BackendError, ChatRequest, Fault, Headers, Message, Reply, Text
-from appliance.core.pulse import Limits
+from appliance.core.chat import ChatRequest, Headers, Message, Text
+from appliance.core.fault import BackendError, Fault, Reply
+from appliance.core.pulse import Timeouts
 from appliance.core.relay import Relay
 from appliance.core.route import Leg
 from appliance.core.scopes import Breakers, Scope, scope
-from appliance.core.seams import Dialect
-from appliance.dialects.anthropic import ANTHROPIC
-from appliance.dialects.openai_chat import OPENAI
+from appliance.dialects.known import DIALECTS
 
 WIRE = Path(__file__).parent.parent / "wire"
-DIALECTS: dict[str, Dialect] = {"openai": OPENAI, "anthropic": ANTHROPIC}
 COOLDOWN, LIMIT = 10.0, 3
 EVEN = 0.5  # the jitter that changes nothing
 BACK_OFF = 0.5
@@ -110,7 +108,7 @@ def asked() -> Relay:
         Leg(name="cloud", model="asked", continues=False),
         Leg(name="local", model="starter", continues=True),
     ]
-    relay = Relay(request, legs, {}, limits=Limits(first_content=12.0, stall=20.0, whole=60.0, total=600.0))
+    relay = Relay(request, legs, {}, limits=Timeouts(first_content=12.0, stall=20.0, whole=60.0, total=600.0))
     relay.start(0.0)
     return relay
 

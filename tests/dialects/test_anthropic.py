@@ -12,13 +12,11 @@ import anthropic
 import pytest
 from anthropic.types import ToolUseBlock
 
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.events import (
     BlockStart,
     BlockStop,
     Degraded,
     Event,
-    Fault,
     Finish,
     FinishReason,
     Opaque,
@@ -30,10 +28,11 @@ from appliance.core.chat import (
     Usage,
     Wire,
 )
+from appliance.core.fault import BackendError, Fault
 from appliance.core.seams import Dialect
 from appliance.dialects import anthropic_blocks
 from appliance.dialects.anthropic import ANTHROPIC
-from appliance.dialects.anthropic_in import UNSIGNED
+from appliance.dialects.anthropic_body import UNSIGNED
 from tests.dialects.anthropic_cloud import (
     BEGUN,
     ENDED,

@@ -13,8 +13,8 @@ from anthropic.types import Message as TheirMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.core.chat import (
-    ChatRequest,
+from appliance.core.chat import ChatRequest
+from appliance.core.events import (
     Event,
     Finish,
     ReasoningDelta,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from appliance.core.chat import ChatRequest, Foreign, Message, Sampling, Text, ToolCall, ToolResult
-from appliance.dialects.anthropic_in import parse, parse_count, render
+from appliance.dialects.anthropic_body import render
+from appliance.dialects.anthropic_in import parse, parse_count
 
 HI = {"role": "user", "content": "hi"}
 

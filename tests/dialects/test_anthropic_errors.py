@@ -10,7 +10,8 @@ import anthropic
 import httpx2
 import pytest
 
-from appliance.core.chat import BackendError, Fault, Headers, Reply
+from appliance.core.chat import Headers
+from appliance.core.fault import BackendError, Fault, Reply
 from appliance.dialects.anthropic_errors import (
     decode_error,
     decode_stream_error,

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from appliance.core.chat import (
-    BackendError,
     ChatRequest,
-    Fault,
     Foreign,
     Image,
     JsonFormat,
@@ -24,6 +22,7 @@ from appliance.core.chat import (
     ToolChoice,
     ToolResult,
 )
+from appliance.core.fault import BackendError, Fault
 from appliance.dialects import anthropic_in
 from appliance.dialects.anthropic_in import parse, parse_count
 

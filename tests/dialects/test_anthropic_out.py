@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.events import (
     BlockStart,
     BlockStop,
     Event,
@@ -25,6 +24,7 @@ from appliance.core.chat import (
     Wire,
     carries_content,
 )
+from appliance.core.fault import BackendError
 from appliance.dialects.anthropic_out import REASONS, AnthropicDecoder
 from tests.dialects.anthropic_events import OVER, PASSED, SEEN, WIRE, bare, decoded
 

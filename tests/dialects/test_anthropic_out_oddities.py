@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.events import (
     BlockStart,
     BlockStop,
     Event,
-    Fault,
     Finish,
     Opaque,
     ReasoningDelta,
@@ -22,6 +20,7 @@ from appliance.core.chat import (
     Usage,
     Wire,
 )
+from appliance.core.fault import BackendError, Fault
 from appliance.dialects.anthropic_out import AnthropicDecoder
 from tests.dialects.anthropic_events import (
     BEGUN,

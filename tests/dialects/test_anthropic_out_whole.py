@@ -5,11 +5,9 @@ from __future__ import annotations
 import anthropic
 import pytest
 
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.events import (
     BlockStart,
     BlockStop,
-    Fault,
     Finish,
     ReasoningDelta,
     Started,
@@ -19,6 +17,7 @@ from appliance.core.chat import (
     Usage,
     Wire,
 )
+from appliance.core.fault import BackendError, Fault
 from appliance.dialects.anthropic_out import decode_whole
 from tests.dialects.anthropic_events import SEEN, WIRE, bare
 

@@ -8,16 +8,9 @@ import pytest
 from anthropic.types import ContentBlock, ServerToolUseBlock
 from pydantic import TypeAdapter
 
-from appliance.core.chat import (
-    Event,
-    Finish,
-    ReasoningDelta,
-    TextDelta,
-    ToolCallDelta,
-    Usage,
-)
+from appliance.core.events import Event, Finish, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from appliance.dialects.anthropic import ANTHROPIC
-from appliance.dialects.anthropic_in import UNSIGNED
+from appliance.dialects.anthropic_body import UNSIGNED
 from tests.dialects.anthropic_cloud import (
     BEGUN,
     COMMENT,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from anthropic.types import Message as TheirMessage
 
-from appliance.core.chat import (
+from appliance.core.events import (
     BlockStart,
     BlockStop,
     Event,
@@ -22,7 +22,7 @@ from appliance.core.chat import (
     Usage,
 )
 from appliance.dialects.anthropic import ANTHROPIC
-from appliance.dialects.anthropic_in import UNSIGNED
+from appliance.dialects.anthropic_body import UNSIGNED
 from tests.dialects.anthropic_cloud import (
     BEGUN,
     ENDED,

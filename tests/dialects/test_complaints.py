@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from appliance.core.chat import BackendError, Fault, Reply
+from appliance.core.fault import BackendError, Fault, Reply
 from appliance.dialects import complaints
 from tests.dialects.taxonomy import DIALECTS, meaning
 

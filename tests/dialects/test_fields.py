@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.dialects import fields
 from appliance.dialects.fields import Seen
 

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.core import sse
-from appliance.core.chat import BackendError, Event, Fault, Progress, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from appliance.core.events import Event, Progress, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from appliance.core.fault import BackendError, Fault
 from appliance.core.seams import Dialect
 from appliance.dialects.anthropic import ANTHROPIC
+from appliance.dialects.known import DIALECTS
 from appliance.dialects.openai_chat import OPENAI
 from tests.dialects.folded import (
     CUTS,
@@ -37,7 +39,6 @@ from tests.dialects.folded import (
     opens,
 )
 
-DIALECTS: dict[str, Dialect] = {"openai": OPENAI, "anthropic": ANTHROPIC}
 ERRORS = ("error.sse", "openrouter_error.sse")
 STREAMS = sorted(path for path in WIRE.rglob("*.sse") if path.name not in ERRORS)
 SIZES = (1, 7, 64, 1 << 20)

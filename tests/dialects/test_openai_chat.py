@@ -15,13 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.events import (
     BlockStart,
     BlockStop,
     Degraded,
     Event,
-    Fault,
     Finish,
     Opaque,
     ReasoningDelta,
@@ -32,6 +30,7 @@ from appliance.core.chat import (
     Usage,
     Wire,
 )
+from appliance.core.fault import BackendError, Fault
 from appliance.core.seams import Dialect
 from appliance.dialects.openai_chat import OPENAI
 from tests.dialects.openai_reader import REQUEST, STARTED, TAKEOVER, WIRE, bare, chunks, encoder

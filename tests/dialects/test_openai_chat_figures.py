@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from appliance.core.chat import Event, Finish, Odds, TextDelta
+from appliance.core.events import Event, Finish, Odds, TextDelta
 from appliance.dialects.openai_chat import OPENAI, encode_whole
 from appliance.dialects.openai_chat_figures import logprobs
 from tests.dialects.openai_reader import REQUEST, STARTED

@@ -7,19 +7,8 @@ from typing import Any
 
 import pytest
 
-from appliance.core.chat import (
-    ChatRequest,
-    Event,
-    Finish,
-    Takeover,
-    TextDelta,
-    Tool,
-    ToolCall,
-    ToolCallDelta,
-    ToolCallStart,
-    ToolChoice,
-    ToolResult,
-)
+from appliance.core.chat import ChatRequest, Tool, ToolCall, ToolChoice, ToolResult
+from appliance.core.events import Event, Finish, Takeover, TextDelta, ToolCallDelta, ToolCallStart
 from appliance.core.given import Given
 from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI

@@ -12,10 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.core.chat import (
-    BackendError,
+from appliance.core.events import (
     Event,
-    Fault,
     Finish,
     Opaque,
     ReasoningDelta,
@@ -26,6 +24,7 @@ from appliance.core.chat import (
     Usage,
     Wire,
 )
+from appliance.core.fault import BackendError, Fault
 from appliance.dialects.openai_chat import OPENAI
 
 WIRE = Path(__file__).parent.parent / "wire" / "openai"

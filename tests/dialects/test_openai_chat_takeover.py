@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from appliance.core.chat import Event, Finish, Opaque, TextDelta, ToolCallDelta, Usage, Wire
+from appliance.core.events import Event, Finish, Opaque, TextDelta, ToolCallDelta, Usage, Wire
 from appliance.core.seams import Dialect
 from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI

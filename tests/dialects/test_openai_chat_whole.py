@@ -7,7 +7,8 @@ from pathlib import Path
 
 from openai.types.chat import ChatCompletion
 
-from appliance.core.chat import ChatRequest, Degraded, Event, Finish, Message, Opened, Started, Text, TextDelta
+from appliance.core.chat import ChatRequest, Message, Text
+from appliance.core.events import Degraded, Event, Finish, Opened, Started, TextDelta
 from appliance.dialects.openai_chat import OPENAI
 
 WIRE = Path(__file__).parent.parent / "wire" / "openai"

@@ -9,7 +9,8 @@ import httpx
 import openai
 import pytest
 
-from appliance.core.chat import BackendError, Fault, Headers, Reply
+from appliance.core.chat import Headers
+from appliance.core.fault import BackendError, Fault, Reply
 from appliance.dialects.openai_chat import OPENAI
 
 QUOTA = "You exceeded your current quota, please check your plan and billing details."

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from appliance.core.chat import BackendError, Degraded, Event, Fault, Finish, Opaque, Started, TextDelta, Usage, Wire
+from appliance.core.events import Degraded, Event, Finish, Opaque, Started, TextDelta, Usage, Wire
+from appliance.core.fault import BackendError, Fault
 from appliance.core.seams import Dialect
 from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI

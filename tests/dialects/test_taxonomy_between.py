@@ -8,7 +8,8 @@ import json
 
 import pytest
 
-from appliance.core.chat import Fault, Headers
+from appliance.core.chat import Headers
+from appliance.core.fault import Fault
 from appliance.dialects import waits
 from tests.dialects.taxonomy import (
     BROKEN,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from tests.dialects.taxonomy import DIALECTS, KEY, MODEL, THEIRS, TOO_LONG, Meaning, breakers_after, check, refused
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from appliance.core.actions import Call, Done
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from tests.dialects.taxonomy import BROKEN, BUSY, DIALECTS, KEY, MODEL, THEIRS, TOO_LONG, Meaning, asked, body, meaning
 
 SAID = "Half a sen"

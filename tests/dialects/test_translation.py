@@ -19,22 +19,16 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletio
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase as OpenAIParams
 from pydantic import TypeAdapter
 
-from appliance.core.chat import (
-    ChatRequest,
+from appliance.core.chat import ChatRequest, Image, Message, Text, ToolCall, ToolChoice, ToolResult
+from appliance.core.events import (
     Event,
     Finish,
-    Image,
-    Message,
     Opaque,
     ReasoningDelta,
     Started,
-    Text,
     TextDelta,
-    ToolCall,
     ToolCallDelta,
     ToolCallStart,
-    ToolChoice,
-    ToolResult,
     Usage,
 )
 from appliance.core.seams import Dialect, Quirks

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from appliance.core.chat import BackendError, Fault, Headers
+from appliance.core.chat import Headers
+from appliance.core.fault import BackendError, Fault
 from appliance.dialects import complaints, waits
 
 NOON = ("date", "Sat, 21 Nov 2026 12:00:00 GMT")

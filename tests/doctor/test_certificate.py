@@ -27,7 +27,7 @@ def test_one_that_has_expired() -> None:
     assert found.ends is not None and timedelta(days=300) < datetime.now(UTC) - found.ends < timedelta(days=400)
 
 
-@pytest.mark.parametrize("end", [0, 1, 2, 10, 60, 120, 200, len(DER) - 1])
+@pytest.mark.parametrize("end", [0, 1, 2, 10, 60, 120, 200, -1])
 def test_half_of_one_is_read_as_far_as_it_goes_and_breaks_nothing(end: int) -> None:
     assert isinstance(read(DER[:end]), Certificate)
 

@@ -26,9 +26,9 @@ from appliance.doctor.checks import (
 )
 from appliance.doctor.checks.cpu import Build, Processor
 from appliance.doctor.checks.disk import Folder
-from appliance.doctor.checks.engine import Answer
+from appliance.doctor.checks.engine import Trial
 from appliance.doctor.checks.gpu import Card
-from appliance.doctor.checks.limits import Limits
+from appliance.doctor.checks.limits import Ulimits
 from appliance.doctor.checks.memory import Need
 from appliance.doctor.checks.model import File
 from appliance.doctor.checks.port import Port
@@ -377,17 +377,17 @@ def test_a_clock(seconds: int | None, state: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("found", "state", "said"),
     [
-        (Limits(files=20000, locked=8 << 20), "ok", "20000 open files"),
-        (Limits(files=None, locked=None, to_lock=GB), "ok", "any number of open files"),
-        (Limits(files=256, locked=None), "warn", "only 256 open files are allowed"),
+        (Ulimits(files=20000, locked=8 << 20), "ok", "20000 open files"),
+        (Ulimits(files=None, locked=None, to_lock=GB), "ok", "any number of open files"),
+        (Ulimits(files=256, locked=None), "warn", "only 256 open files are allowed"),
         (
-            Limits(files=None, locked=8 * 10**6, to_lock=4 * GB),
+            Ulimits(files=None, locked=8 * 10**6, to_lock=4 * GB),
             "wrong",
             "mlock is on, 8 MB may be locked, and the model is 4.0 GB",
         ),
     ],
 )
-def test_limits(found: Limits, state: str, said: str) -> None:
+def test_limits(found: Ulimits, state: str, said: str) -> None:
     assert (limits.verdict(found).state, limits.verdict(found).said) == (state, said)
 
 
@@ -415,6 +415,12 @@ READY = {
             "serving claude; the engine is failing: signal 9",
         ),
         (
+            READY | {"journal": {"trouble": "disk is full"}},
+            "wrong",
+            "box",
+            "serving claude; the engine is ready (98 tok/s); its journal cannot be written: disk is full",
+        ),
+        (
             READY | {"upstreams": [{"name": "a", "state": "open"}]},
             "warn",
             "them",
@@ -436,15 +442,15 @@ def test_a_running_service(status: dict[str, object], state: str, who: str | Non
 @pytest.mark.parametrize(
     ("answer", "state", "said"),
     [
-        (Answer(load_s=1.5, tok_s=98.4), "ok", "the model answered, 98 tok/s, ready in 1.5 s"),
+        (Trial(load_s=1.5, tok_s=98.4), "ok", "the model answered, 98 tok/s, ready in 1.5 s"),
         (
-            Answer(load_s=1.5, steps_down=("The context is 2048.",)),
+            Trial(load_s=1.5, steps_down=("The context is 2048.",)),
             "warn",
             "the model answered, at an unknown speed, ready in 1.5 s; but The context is 2048",
         ),
-        (Answer(trouble="it died."), "wrong", "the model did not answer: it died"),
+        (Trial(trouble="it died."), "wrong", "the model did not answer: it died"),
     ],
 )
-def test_an_answer(answer: Answer, state: str, said: str) -> None:
+def test_an_answer(answer: Trial, state: str, said: str) -> None:
     found = engine.verdict(answer)
     assert (found.state, found.said) == (state, said)

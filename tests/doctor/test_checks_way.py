@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.dialects.anthropic import ANTHROPIC
 from appliance.dialects.openai_chat import OPENAI
 from appliance.doctor.checks import http, key, latency, link, names, page, proxy, tcp, tls

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import pytest
 
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.core.offline import address_of
 from appliance.doctor.checks import disk, engine, gpu, link, secrets, settings
 from appliance.doctor.checks.gpu import Card

@@ -14,7 +14,9 @@ import pytest
 import appliance.drills.run as drill
 from appliance.appliance import Appliance
 from appliance.config import Config, LocalConfig, UpstreamConfig
-from appliance.core.chat import BackendError, ChatRequest, Event, Fault
+from appliance.core.chat import ChatRequest
+from appliance.core.events import Event
+from appliance.core.fault import BackendError, Fault
 from appliance.drills import flood
 from appliance.store.store import Resolved
 from tests.fakes import KEY, PATIENT, ScriptedEngine, ScriptedLocal, configured
@@ -79,7 +81,7 @@ def test_of_a_flood_each_gets_an_answer_or_is_told_when_to_come_back(
 
 
 def test_a_refusal_that_does_not_say_when_to_come_back_is_not_as_promised(
-    config: Config, capsys: pytest.CaptureFixture[str]
+    config: Config, few: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Scripted.box.full = BackendError(Fault.SERVER, "The box is full.", status=500)
     found = report(config, capsys, "flood", code=1)
@@ -89,7 +91,7 @@ def test_a_refusal_that_does_not_say_when_to_come_back_is_not_as_promised(
 
 
 def test_an_answer_that_breaks_in_a_flood_is_not_as_promised(
-    config: Config, capsys: pytest.CaptureFixture[str]
+    config: Config, few: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Scripted.box.fails = [(1, BackendError(Fault.SERVER, "The box broke.", status=500))]
     (one,) = report(config, capsys, "flood", code=1)["floods"]

@@ -36,7 +36,7 @@ def doors() -> Iterator[list[socket.socket]]:
 
 
 @pytest.fixture
-def config(tmp_path: Path, doors: list[socket.socket]) -> Config:
+def config(tmp_path: Path, doors: list[socket.socket], few: None) -> Config:
     first, second, service = (door.getsockname()[1] for door in doors)
     model = tmp_path / "small.gguf"
     model.write_bytes(b"GGUF" + bytes(4096))
@@ -47,7 +47,7 @@ def config(tmp_path: Path, doors: list[socket.socket]) -> Config:
     found = configured(
         tmp_path,
         server=ServerConfig(port=service),
-        local=LocalConfig(model=str(model)),
+        local=LocalConfig(model=str(model), queue=8),
         upstreams=(real, other, replace(real, name="by proxy", proxy=f"http://127.0.0.1:{second}")),
         timeouts=TimeoutConfig(first_content=2.0, stall=2.0, total=5.0),
     )

@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 
 import appliance.drills.run as drill
+from appliance.__main__ import main
 from appliance.appliance import Appliance
 from appliance.config import Config, LocalConfig, TimeoutConfig, UpstreamConfig
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.drills import own, rehearse
 from appliance.drills.cloud import STORY, FailingCloud
 from appliance.drills.doors import DOORS
 from appliance.drills.faults import FAULTS, FLAWS
-from appliance.store.store import Resolved
+from appliance.store.store import Resolved, StoreError
 from tests.fakes import KEY, ScriptedEngine, ScriptedLocal, configured
 
 ANSWERED = (*FAULTS, *FLAWS, *DOORS)
@@ -71,11 +72,11 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> type[Scripted]:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
+def config(tmp_path: Path, few: None) -> Config:
     model = tmp_path / "small.gguf"
     model.write_bytes(b"GGUF" + bytes(4096))
     timeouts = TimeoutConfig(first_content=0.3, stall=0.3, total=0.6)
-    return configured(tmp_path, local=LocalConfig(model=str(model)), upstreams=(REAL,), timeouts=timeouts)
+    return configured(tmp_path, local=LocalConfig(model=str(model), queue=8), upstreams=(REAL,), timeouts=timeouts)
 
 
 def run(config: Config, *names: str, **flags: bool) -> int:
@@ -319,24 +320,24 @@ def test_with_the_real_model_the_words_go_on(
 
 
 @pytest.mark.live
-def test_a_model_that_cannot_be_loaded_is_exit_code_64(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(config, "refused") == 64
-    assert capsys.readouterr().err.splitlines()[-1].startswith("No rehearsal without the local model: ")
+def test_without_a_model_that_can_be_loaded_nothing_is_rehearsed(config: Config) -> None:
+    with pytest.raises(StoreError, match=r"^no rehearsal without the local model: "):
+        run(config, "refused")
 
 
 # ---------------------------------------------------------------------------------------------- decisions
 
 
-def test_a_model_that_is_not_there_is_exit_code_64(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_model_nothing_is_rehearsed(config: Config) -> None:
     gone = replace(config, local=LocalConfig(model="/nowhere/none.gguf"))
-    assert run(gone, "refused") == 64
-    assert "/nowhere/none.gguf" in capsys.readouterr().err
+    with pytest.raises(StoreError, match=r"/nowhere/none\.gguf"):
+        run(gone, "refused")
 
 
-def test_an_unknown_drill_is_exit_code_2_with_a_suggestion(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(config, "cut-rest") == 2
-    assert capsys.readouterr().err == "There is no drill 'cut-rest'; did you mean cut-reset?\n"
-    assert run(config, "qqqq") == 2
+def test_an_unknown_drill_is_exit_code_2_with_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["drill", "cut-rest"]) == 2
+    assert capsys.readouterr().err == "appliance: there is no drill 'cut-rest'; did you mean cut-reset?\n"
+    assert main(["drill", "qqqq"]) == 2
     assert "--list" in capsys.readouterr().err
 
 

@@ -153,9 +153,8 @@ DOCUMENT = '{ "c\\u0069ty" : "Zürich \\"🌊" }'
 def test_a_call_that_another_began_goes_on_wherever_it_was_cut(cut: int) -> None:
     one = form()
     one.goes_on_in_call("look", DOCUMENT[:cut].encode())
-    state = one._document
-    assert state is not None
-    said = give(one) + say(one, shortest(state.ours()).decode())
+    assert one.writing is not None
+    said = give(one) + say(one, shortest(one.writing.state.ours()).decode())
     arguments = DOCUMENT[:cut] + b"".join(piece.data for piece in said if piece.kind == "arguments").decode()
     assert "city" in json.loads(arguments)
     assert may_end(one)

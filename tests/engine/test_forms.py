@@ -141,15 +141,15 @@ def test_what_a_cloud_did_not_keep_to_is_let_go_and_the_rest_is_still_asked_for(
     one = form(**frame)
     assert one is not None
     if ends is not None:
-        assert one._document is not None
-        assert json.loads(written + shortest(one._document).decode()) == ends
+        assert one.writing is not None
+        assert json.loads(written + shortest(one.writing.state).decode()) == ends
         assert one.lost == ("tools.trip" if named else "response_format",)
 
 
 def test_a_tool_without_a_schema_is_called_with_nothing() -> None:
     one = form(tools=[{"name": "ping"}], committed=[{"call": {"name": "ping", "arguments": ""}}])
     assert one is not None
-    assert one._document is not None
-    assert shortest(one._document) == b"{}"
-    assert one._document.ours().feed(b'{"') is None
+    assert one.writing is not None
+    assert shortest(one.writing.state) == b"{}"
+    assert one.writing.state.ours().feed(b'{"') is None
     assert form(tools=[{"name": "ping"}], committed=[{"call": {"name": "ping", "arguments": '{"a'}}]) is not None

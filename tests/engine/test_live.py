@@ -18,7 +18,8 @@ import pytest
 
 from appliance.backends.asked import job
 from appliance.backends.process import Engine, EngineSpec
-from appliance.core.chat import BackendError, Fault, Sampling
+from appliance.core.chat import Sampling
+from appliance.core.fault import BackendError, Fault
 from appliance.core.frames import Frame
 from appliance.dialects.anthropic import ANTHROPIC
 from appliance.engine.__main__ import main

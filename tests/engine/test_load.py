@@ -22,7 +22,8 @@ from appliance.engine.load import LoadError, buffers_of, cache_of, check_file, w
     ],
 )
 def test_a_failed_load_is_one_sentence_about_the_file(tmp_path: Path, line: str, words: str) -> None:
-    sentence = why(str(tmp_path / "x.gguf"), ["llama_model_loader: loaded meta data", line])
+    last = "llama_model_load_from_file_impl: failed to load model"
+    sentence = why(str(tmp_path / "x.gguf"), ["llama_model_loader: loaded meta data", line, last])
     assert sentence.startswith(str(tmp_path / "x.gguf"))
     assert words in sentence
 

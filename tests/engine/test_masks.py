@@ -10,9 +10,9 @@ import pytest
 
 from appliance.core.structure import SchemaError, grammar, shortest, start
 from appliance.core.structure.acceptor import KEY, STRING
-from appliance.core.structure.pattern import Automaton
+from appliance.core.structure.automaton import Automaton
 from appliance.engine import masks as masks_of
-from appliance.engine.content import Answer
+from appliance.engine.content import Within
 from appliance.engine.lexicon import SHORT, Lexicon
 from appliance.engine.masks import MOST_BLANK, PATTERN_STEP, STEPS, Guide, Masks
 from tests.core import schemas
@@ -272,7 +272,7 @@ class Costs:
             self.bytes += 1
             follow(*of)
 
-        def by_pattern(texts: Automaton, at: int) -> Answer:
+        def by_pattern(texts: Automaton, at: int) -> Within:
             self.automata += not masks.content.knows(texts, at)
             return run(texts, at)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engine.memory import SPARE, SPARE_DEVICE, Line, Need, NoRoom, Room, Rung, Sizes, ladder, spread
+from appliance.engine.memory import SPARE, SPARE_DEVICE, Growth, Need, NoRoom, Room, Rung, Sizes, ladder, spread
 
 MIB = 2**20
 ASKED = Rung(context=8192, kv_type="f16", gpu_layers=0)
@@ -18,7 +18,9 @@ def sizes(*, window: bool = False, trained: int = 32_768, kinds: tuple[str, ...]
     """1,000 MiB of weights in 10 layers; a token costs 256 KiB of f16 cache, and 128 or 64 if quantized."""
     per_token = {"f16": 0.25 * MIB, "q8_0": 0.125 * MIB, "q4_0": 0.0625 * MIB}
     needs = {
-        (kind, whole): Need(cache=Line(0, per_token[kind] * (1 if whole else 0.5)), host=Line(20 * MIB), device=Line())
+        (kind, whole): Need(
+            cache=Growth(0, per_token[kind] * (1 if whole else 0.5)), host=Growth(20 * MIB), device=Growth()
+        )
         for kind in kinds
         for whole in ((True, False) if window else (True,))
     }
@@ -45,7 +47,7 @@ def test_a_byte_less_and_the_context_is_halved() -> None:
     first = ladder(ASKED, sizes(), tight)[0]
     assert (first.context, first.kv_type) == (4096, "f16")
     assert first.steps == (
-        "A slot gets 4,096 tokens instead of 8,192: that needs 3.1 GiB of memory, and 3.1 GiB is free.",
+        "A slot gets 4,096 tokens instead of 8,192: that needs 3.4 GB of memory, and 3.4 GB is free.",
     )
 
 
@@ -122,10 +124,10 @@ def test_the_layers_that_do_not_fit_the_gpu_stay_on_the_cpu() -> None:
     rungs = ladder(ON_GPU, sizes(), room(10_000, 2000))
     assert told(rungs)[:3] == [(8192, "f16", 6, True), (8192, "f16", 3, True), (8192, "f16", 0, True)]
     assert rungs[0].steps == (
-        "6 of the model's 10 layers fit the GPU (2.2 GiB is free on it);"
+        "6 of the model's 10 layers fit the GPU (2.4 GB is free on it);"
         " the others are computed on the CPU, which is slower.",
     )
-    assert rungs[2].steps == ("The model does not fit the GPU (2.2 GiB is free on it); it is computed on the CPU.",)
+    assert rungs[2].steps == ("The model does not fit the GPU (2.4 GB is free on it); it is computed on the CPU.",)
 
 
 def test_a_gpu_that_does_not_say_what_is_free_is_tried_with_everything_first() -> None:
@@ -142,13 +144,13 @@ def test_llama_cpp_s_own_split_gives_each_gpu_layers_by_what_is_free_on_it() -> 
 
 def test_two_gpus_are_not_one_large_gpu() -> None:
     """Each has its own layers and its own buffers; what is over on one is of no use to the other."""
-    buffers = {kind: replace(need, device=Line(300 * MIB)) for kind, need in sizes().needs.items()}
+    buffers = {kind: replace(need, device=Growth(300 * MIB)) for kind, need in sizes().needs.items()}
     both = replace(sizes(), needs=buffers)
     one = ladder(replace(ON_GPU, context=512), both, room(10_000, 1500))[0]
     two = ladder(replace(ON_GPU, context=512), both, room(10_000, 750, 750))[0]
     assert (one.gpu_layers, two.gpu_layers) == (10, 6)
     assert two.steps == (
-        "6 of the model's 10 layers fit the GPUs (1,006 MiB and 1,006 MiB are free on them);"
+        "6 of the model's 10 layers fit the GPUs (1.1 GB and 1.1 GB are free on them);"
         " the others are computed on the CPU, which is slower.",
     )
     needed = both.devices(two, (1006 * MIB, 1006 * MIB))
@@ -177,7 +179,7 @@ def test_a_model_larger_than_the_memory_is_loaded_with_a_warning() -> None:
     first = ladder(ASKED, sizes(), room(900))[0]
     assert first.context == 2048
     assert first.steps[-1] == (
-        "The model needs 1,000 MiB of memory and 1.0 GiB is free:"
+        "The model needs 1.0 GB of memory and 1.1 GB is free:"
         " it is read from disk again and again, and answers will be slow."
     )
 
@@ -194,7 +196,7 @@ def test_what_is_read_from_disk_is_not_copied_into_another_order() -> None:
 
 
 def test_a_cache_that_fits_nowhere_is_refused_with_both_numbers() -> None:
-    with pytest.raises(NoRoom, match="need 180 MiB of memory even for 512 tokens in each slot, and 138 MiB is free"):
+    with pytest.raises(NoRoom, match="need 189 MB of memory even for 512 tokens in each slot, and 145 MB is free"):
         ladder(ASKED, sizes(), room(10))
 
 
@@ -227,6 +229,6 @@ def test_no_rung_needs_more_than_there_is_and_every_rung_that_gives_up_something
 
 
 def test_a_line_goes_through_what_was_measured_and_never_below_nothing() -> None:
-    line = Line.through((1024, 5_000), (4096, 14_216))
-    assert (line.at(1024), line.at(4096), line.at(8192)) == (5_000, 14_216, 26_504)
-    assert Line.through((1024, 900), (4096, 800)) == Line(900, 0.0)
+    growth = Growth.through((1024, 5_000), (4096, 14_216))
+    assert (growth.at(1024), growth.at(4096), growth.at(8192)) == (5_000, 14_216, 26_504)
+    assert Growth.through((1024, 900), (4096, 800)) == Growth(900, 0.0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.core.chat import Odds
+from appliance.core.events import Odds
 from appliance.engine.odds import LEAST, Ledger, odds
 from appliance.engine.shape import Said
 from appliance.engine.voice import Piece, Voice

@@ -11,7 +11,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from appliance.dialects.anthropic_in import UNSIGNED
+from appliance.dialects.anthropic_body import UNSIGNED
 from appliance.drills.cloud import Call, Script
 from appliance.drills.faults import FAULTS, HEALTHY
 from tests.fakes import COUNTED, Stage, stage

@@ -18,17 +18,8 @@ import openai
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict
 
-from appliance.core.chat import (
-    ChatRequest,
-    Event,
-    Finish,
-    Started,
-    TextDelta,
-    ToolCall,
-    ToolCallDelta,
-    ToolCallStart,
-    Usage,
-)
+from appliance.core.chat import ChatRequest, ToolCall
+from appliance.core.events import Event, Finish, Started, TextDelta, ToolCallDelta, ToolCallStart, Usage
 from appliance.drills.cloud import Act, Call, Exchange, Script
 from tests.fakes import ScriptedLocal, Stage
 

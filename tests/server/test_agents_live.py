@@ -26,6 +26,8 @@ pytestmark = pytest.mark.live
 DIALECTS = ("openai", "anthropic")
 QUESTION: list[Any] = [{"role": "user", "content": "The ship waits. Call a tool."}]
 LONG = 400
+MANY = 120
+"""Tokens of an answer that may go on with one call after the other: room for some, and for one that is cut."""
 TIMEOUTS = TimeoutConfig(connect=2.0, first_content=120.0, stall=120.0, total=120.0)
 """Other programs use the processor too."""
 
@@ -156,7 +158,7 @@ def asked(client: str, choice: str, *, single: bool = False) -> dict[str, Any]:
 @pytest.mark.parametrize(("choice", "names"), [("any", ("move", "note")), ("named", ("move",))])
 def test_a_call_that_has_to_come_comes(box: Stage, client: str, choice: str, names: tuple[str, ...]) -> None:
     box.play()
-    said = CLIENTS[client](box, **asked(client, choice))
+    said = CLIENTS[client](box, **asked(client, choice), max_tokens=MANY)
     are_calls(said, names)
     assert said[1] == ""
 
@@ -345,7 +347,7 @@ def test_between_two_calls_the_box_goes_on(box: Stage, client: str, cloud: str) 
     for arguments in ("", '{"to": "nor'):
         calls = (first, Call(name="move", arguments=arguments))
         box.play(dying(Script(text="", calls=calls)), api=cloud)
-        said = CLIENTS[client](box, model="model-x", **asked(client, "auto"))
+        said = CLIENTS[client](box, model="model-x", **asked(client, "auto"), max_tokens=MANY)
         are_calls(said)
         assert said[2][0] == ("move", {"miles": 3, "to": "south"})
         assert said[2][1][0] == "move"
@@ -391,7 +393,7 @@ BIG = [
 ]
 
 
-def read(box: Stage, messages: list[Any]) -> tuple[Any, int, int]:
+def read(box: Stage, messages: list[Any], *, max_tokens: int = 1) -> tuple[Any, int, int]:
     """The answer's turn, the tokens of the prompt, and how many of them nobody had to compute."""
     with openai.OpenAI(api_key="x", base_url=f"{box.url}/v1", max_retries=0) as sdk:
         completion = sdk.chat.completions.create(
@@ -400,7 +402,7 @@ def read(box: Stage, messages: list[Any]) -> tuple[Any, int, int]:
             tools=BIG,
             tool_choice="required",
             parallel_tool_calls=False,
-            max_tokens=LONG,
+            max_tokens=max_tokens,
             temperature=0.0,
         )
     usage = completion.usage
@@ -413,7 +415,7 @@ def read(box: Stage, messages: list[Any]) -> tuple[Any, int, int]:
 def test_an_agents_tools_are_read_once(box: Stage) -> None:
     box.play()
     first: list[Any] = [{"role": "user", "content": "Look at the lamp, please."}]
-    message, tokens, _ = read(box, first)
+    message, tokens, _ = read(box, first, max_tokens=LONG)
     (call,) = message["tool_calls"]
     result = {"role": "tool", "tool_call_id": call["id"], "content": "It burns."}
     _, longer, cached = read(box, [*first, message, result])

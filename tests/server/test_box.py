@@ -16,7 +16,9 @@ import pytest
 from appliance.appliance import Appliance
 from appliance.backends.process import Engine
 from appliance.config import Config, load_config
-from appliance.core.chat import BackendError, Fault
+from appliance.core.events import TextDelta
+from appliance.core.fault import BackendError, Fault
+from appliance.dialects.openai_chat import OPENAI
 from appliance.server.box import watch
 from appliance.store.store import Resolved
 from tests.backends.conftest import python
@@ -26,6 +28,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.live]
 
 __all__ = ["python"]
 
+ASKED = b'{"model": "local", "messages": [{"role": "user", "content": "hello"}]}'
 OTHERS = {"overflow": "refuse", "unload_after": 60.0, "standby": "hot"}
 """What comes true without another engine."""
 
@@ -103,7 +106,7 @@ async def test_the_same_model_is_not_its_own_replacement(
         assert appliance.engine.pid is not None
         os.kill(appliance.engine.pid, signal.SIGKILL)
         trouble = await asyncio.wait_for(watching, 20)
-    assert trouble == "The local model can no longer be used: wrong is not a GGUF file."
+    assert trouble == "the local model can no longer be used: wrong is not a GGUF file."
 
 
 async def test_who_was_answered_by_the_old_one_hears_that_it_was_no_death(
@@ -121,3 +124,16 @@ async def test_who_was_answered_by_the_old_one_hears_that_it_was_no_death(
             await anext(answer)
         assert (ended.value.fault, ended.value.innocent) == (Fault.CRASHED, True)
         await appliance.engine.wait_ready(20)
+
+
+async def test_who_asks_one_that_gives_up_is_answered_by_the_one_that_comes_back(
+    config: Config, python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ready(config, model("good"), python, monkeypatch) as appliance, watched(appliance):
+        appliance.reload(config, model("wrong"))
+        await until(lambda: appliance.model_name == "wrong")
+        given_up = appliance.engine
+        answer = appliance.answer(OPENAI.parse(ASKED, ()), id="waiting")
+        said = [event async for batch in answer.events() for event in batch]
+        assert "".join(event.text for event in said if isinstance(event, TextDelta)) == "hello"
+        assert (given_up.failure, appliance.model_name) == ("wrong is not a GGUF file.", "good")

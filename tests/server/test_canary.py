@@ -9,7 +9,7 @@ import pytest
 from appliance.backends import health
 from appliance.config import BreakerConfig
 from appliance.core.canary import QUESTIONS
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.drills.faults import HEALTHY
 from appliance.drills.script import Script
 from tests.fakes import Stage

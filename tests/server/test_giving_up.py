@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from appliance.config import BreakerConfig
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.drills.cloud import Exchange
 from appliance.drills.faults import FAULTS, HEALTHY
 from appliance.server.respond import AnswerResponse

@@ -14,7 +14,7 @@ import pytest
 from appliance.backends import transport
 from appliance.config import TimeoutConfig
 from appliance.core import again
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.drills.application import Heard
 from appliance.drills.cloud import Exchange, FailingCloud
 from appliance.drills.doors import DOORS, HOST, Behind, Door, impostor

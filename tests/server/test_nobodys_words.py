@@ -10,7 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from appliance import logs
-from appliance.core.chat import BackendError, ChatRequest, Event, Fault, TextDelta
+from appliance.core.chat import ChatRequest
+from appliance.core.events import Event, TextDelta
+from appliance.core.fault import BackendError, Fault
 from appliance.drills.cloud import Exchange, Script
 from appliance.drills.faults import FAULTS, HEALTHY
 from tests.fakes import Stage

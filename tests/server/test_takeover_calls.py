@@ -16,7 +16,8 @@ import anthropic
 import openai
 import pytest
 
-from appliance.core.chat import BackendError, Fault, ToolCall
+from appliance.core.chat import ToolCall
+from appliance.core.fault import BackendError, Fault
 from appliance.drills.cloud import Act, Call, Exchange, Script
 from appliance.drills.faults import FAULTS
 from tests.fakes import BODIES, Stage

@@ -21,8 +21,8 @@ from typing import Any
 
 from appliance.core.structure.letters import BACKSLASH, NEED, QUOTE, UNDONE, Half, letter, possible
 from appliance.core.structure.numeral import begin, more, whole
-from appliance.core.structure.pattern import Words
 from appliance.core.structure.rules import Grammar, ObjectRule
+from appliance.core.structure.words import Words
 
 MOST_WAYS = 128
 MOST_AT_ONCE = 4_096  # while one token is read that we have drawn

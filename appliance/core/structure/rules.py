@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from appliance.core.structure.automaton import Automaton, only
 from appliance.core.structure.numeral import Numeral
-from appliance.core.structure.pattern import Automaton, Texts, Words, only
+from appliance.core.structure.words import Words
 
 NOTHING = -1
 """The node that no value fits."""
@@ -22,7 +23,7 @@ UNASKED = 1
 class StringRule:
     """With `texts` the lengths are in them already."""
 
-    texts: Texts | None = None
+    texts: Automaton | Words | None = None
     least: int = 0
     most: int | None = None
 

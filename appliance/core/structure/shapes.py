@@ -8,12 +8,14 @@ from fractions import Fraction
 from math import gcd, lcm
 from typing import Any
 
+from appliance.core.structure.automaton import Automaton, beside, both, lengths, only
 from appliance.core.structure.branches import MOST_SIZE, TYPES, Atom, Branches, Place, Refuse, Scalars
 from appliance.core.structure.formats import FORMATS
 from appliance.core.structure.numeral import Listed, Numeral, begin
-from appliance.core.structure.pattern import Automaton, Words, beside, both, lengths, only, pattern
+from appliance.core.structure.pattern import pattern
 from appliance.core.structure.regex import Unheld
 from appliance.core.structure.rules import NOTHING, ArrayRule, ObjectRule, Shape, StringRule
+from appliance.core.structure.words import Words
 
 MOST_KEYS = 4_000  # of one object
 MOST_PATTERNS = 8

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.core.size import in_words
 from appliance.doctor.finding import Finding, ok, warn, wrong
-from appliance.doctor.words import gigabytes
 
 LAYER = "disk"
 FULL, LOW = 32 * 10**6, 500 * 10**6
@@ -32,7 +32,11 @@ def verdict(folders: Sequence[Folder]) -> Finding:
     for folder in folders:
         where = f"the {folder.what} folder {folder.path}"
         if folder.trouble and folder.needed:
-            why = "its file system is read-only" if folder.read_only else folder.trouble.lower()
+            why = (
+                "its file system is read-only"
+                if folder.read_only
+                else f"{folder.trouble[0].lower()}{folder.trouble[1:]}"
+            )
             fix = f"Make it writable for whoever serves, or choose another in [paths] {folder.what}."
             return wrong(LAYER, f"{where} cannot be written: {why}", who="box", fix=fix)
     for folder in sorted(folders, key=lambda one: one.free):
@@ -41,9 +45,9 @@ def verdict(folders: Sequence[Folder]) -> Finding:
         if folder.read_only and not folder.needed:
             continue
         if folder.free < FULL:
-            return wrong(LAYER, f"full: {gigabytes(folder.free)} are free for {where}", who="box", fix=fix)
+            return wrong(LAYER, f"full: {in_words(folder.free)} are free for {where}", who="box", fix=fix)
         if folder.files_free == 0:
             return wrong(LAYER, f"full: no more files can be made in {where}", who="box", fix=fix)
         if folder.free < LOW:
-            return warn(LAYER, f"only {gigabytes(folder.free)} are free for {where}", who="box", fix=fix)
-    return ok(LAYER, ", ".join(f"{one.what} {gigabytes(one.free)} free" for one in folders))
+            return warn(LAYER, f"only {in_words(folder.free)} are free for {where}", who="box", fix=fix)
+    return ok(LAYER, ", ".join(f"{one.what} {in_words(one.free)} free" for one in folders))

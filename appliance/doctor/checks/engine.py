@@ -11,7 +11,7 @@ LAYER = "answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Trial:
     """Of an engine process that was started for this, or of the one that serves. ``trouble``: its last words."""
 
     trouble: str = ""
@@ -20,7 +20,7 @@ class Answer:
     steps_down: Sequence[str] = ()
 
 
-def verdict(answer: Answer) -> Finding:
+def verdict(answer: Trial) -> Finding:
     if answer.trouble:
         said = f"the model did not answer: {answer.trouble.rstrip('.')}"
         return wrong(

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from appliance.core.size import in_words
 from appliance.doctor.checks.cpu import Build
 from appliance.doctor.finding import Finding, ok, skipped, warn, wrong
-from appliance.doctor.words import gigabytes, listed
+from appliance.doctor.words import listed
 
 LAYER = "GPU"
 DRIVER_FIX = "Install NVIDIA's driver until `nvidia-smi` answers; a container is started with --gpus all."
@@ -33,7 +34,7 @@ def verdict(cards: Sequence[Card], build: Build) -> Finding:
         return skipped(LAYER, "llama.cpp cannot tell")
     nvidia = [card for card in cards if card.vendor == "NVIDIA"]
     if machine.devices:
-        shown = [f"{one.name} {one.description} ({gigabytes(one.free)} free)" for one in machine.devices]
+        shown = [f"{one.name} {one.description} ({in_words(one.free)} free)" for one in machine.devices]
         return ok(LAYER, listed(shown))
     names = listed([str(card) for card in nvidia])
     ready = [card for card in nvidia if card.driver and card.nodes]

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal
 from urllib.parse import urlsplit
 
-from appliance.core.chat import BackendError, Fault
+from appliance.core.fault import BackendError, Fault
 from appliance.doctor.checks.proxy import CREDENTIALS_FIX, WANTS_CREDENTIALS
 from appliance.doctor.finding import Finding, ok, warn, wrong
 from appliance.doctor.words import milliseconds, plain

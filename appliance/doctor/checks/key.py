@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.core.chat import Fault
+from appliance.core.fault import Fault
 from appliance.doctor.checks.http import NOT_FOUND, OK, Reply
 from appliance.doctor.finding import Finding, ok, wrong
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from appliance.core.size import in_words
 from appliance.doctor.finding import Finding, ok, warn, wrong
-from appliance.doctor.words import gigabytes
 
 LAYER = "limits"
 FEW_FILES = 1024
@@ -13,7 +13,7 @@ FEW_FILES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Ulimits:
     """Of this user: open files and bytes of locked memory, ``None`` for no limit. ``to_lock``: what `mlock` would."""
 
     files: int | None
@@ -21,9 +21,9 @@ class Limits:
     to_lock: int | None = None
 
 
-def verdict(limits: Limits) -> Finding:
+def verdict(limits: Ulimits) -> Finding:
     if limits.to_lock is not None and limits.locked is not None and limits.locked < limits.to_lock:
-        said = f"mlock is on, {gigabytes(limits.locked)} may be locked, and the model is {gigabytes(limits.to_lock)}"
+        said = f"mlock is on, {in_words(limits.locked)} may be locked, and the model is {in_words(limits.to_lock)}"
         return wrong(
             LAYER, said, who="box", fix="LimitMEMLOCK=infinity in the unit, ulimit -l unlimited, or mlock = false."
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from appliance.core.machine import Machine, Weight
+from appliance.core.size import in_words
 from appliance.doctor.finding import Finding, ok, skipped, warn, wrong
-from appliance.doctor.words import gigabytes
 
 LAYER = "memory"
 FIX = "Choose a smaller model (`appliance models fit` shows what fits), or lower [local] context or slots."
@@ -31,13 +31,13 @@ def verdict(need: Need, machine: Machine | None) -> Finding:
         return skipped(LAYER, f"not weighed: {need.unknown.rstrip('.') or 'llama.cpp cannot tell'}")
     asked = weight.asked
     on_devices = sum(asked.devices)
-    parts = [f"{gigabytes(asked.ram + weight.process)} of RAM"] + (
-        [f"{gigabytes(on_devices)} on the GPU"] if on_devices else []
+    parts = [f"{in_words(asked.ram + weight.process)} of RAM"] + (
+        [f"{in_words(on_devices)} on the GPU"] if on_devices else []
     )
     takes = f"{weight.name} takes {' and '.join(parts)}"
     if need.loaded:
         return ok(LAYER, f"{takes}, and is loaded")
-    free = f"{gigabytes(machine.ram_free)} are free"
+    free = f"{in_words(machine.ram_free)} are free"
     if weight.chosen is None:
         said = f"{takes}, and {free}: {(weight.refusal or 'it does not fit').rstrip('.')}"
         return wrong(LAYER, said, who="box", fix=FIX)

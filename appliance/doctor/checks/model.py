@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from appliance.core.size import in_words
 from appliance.doctor.finding import Finding, ok, wrong
-from appliance.doctor.words import apart, gigabytes
+from appliance.doctor.words import apart
 
 LAYER = "model"
 
@@ -35,4 +36,4 @@ def verdict(file: File) -> Finding:
         "look": "its size is right (--deep reads every byte)",
         "no hash": "no catalog has a hash of it to compare with",
     }
-    return ok(LAYER, f"{file.name}, {gigabytes(file.bytes)}, {checked[file.checked]}")
+    return ok(LAYER, f"{file.name}, {in_words(file.bytes)}, {checked[file.checked]}")

@@ -24,6 +24,9 @@ def verdict(status: Mapping[str, Any]) -> Finding:
         why = engine.get("failure") or engine.get("last_death") or "its log says why"
         fix = "Read the log of the service, then restart it."
         return wrong(LAYER, f"{said}: {str(why).rstrip('.')}", who="box", fix=fix)
+    if trouble := (status.get("journal") or {}).get("trouble"):
+        fix = "Make its state folder writable for whoever serves, with room on its disk; it is tried again by itself."
+        return wrong(LAYER, f"{said}; its journal cannot be written: {trouble}", who="box", fix=fix)
     aside = [one for one in status.get("upstreams") or () if one.get("state") != "closed" or one.get("alarm")]
     if aside:
         said += f"; set aside: {listed([str(one.get('name')) for one in aside])}"

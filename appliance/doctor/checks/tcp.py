@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from appliance.core.address import authority
 from appliance.doctor.finding import Finding, ok, warn, wrong
 from appliance.doctor.words import milliseconds
 
@@ -34,7 +35,7 @@ class Knock:
 
     @property
     def at(self) -> str:
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return authority(self.address, self.port)
 
 
 def most_telling(knocks: Sequence[Knock]) -> Knock:

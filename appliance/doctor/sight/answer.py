@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from appliance.backends.process import Engine, EngineSpec
+from appliance.backends.process import Engine
 from appliance.config import Config
-from appliance.core.chat import BackendError
-from appliance.doctor.checks.engine import Answer
+from appliance.core.fault import BackendError
+from appliance.doctor.checks.engine import Trial
+from appliance.spec import engine_spec
 from appliance.store.store import StoreError, resolve
 
 SECONDS = 600.0
 
 
-async def look(config: Config) -> Answer:
+async def look(config: Config) -> Trial:
     """It is ready when it has really answered."""
-    local = config.local
     try:
-        model = resolve(local.model, config)
+        model = resolve(config.local.model, config)
     except StoreError as error:
-        return Answer(trouble=str(error))
-    spec = EngineSpec(
-        path=str(model.path),
-        context=local.context,
-        slots=local.slots,
-        gpu_layers=local.gpu_layers,
-        threads=local.threads,
-        kv_type=local.kv_type,
-        mlock=local.mlock,
-        queue=local.queue,
-        template=model.template,
-    )
-    engine = Engine(spec)
+        return Trial(trouble=str(error))
+    engine = Engine(engine_spec(config.local, model))
     await engine.start()
     try:
         ready = await engine.wait_ready(SECONDS)
     except (BackendError, TimeoutError) as error:
-        return Answer(trouble=str(error) or "it took too long")
+        return Trial(trouble=str(error) or "it took too long")
     finally:
         await engine.stop()
-    return Answer(load_s=ready.load_s, tok_s=ready.tok_s, steps_down=ready.steps_down)
+    return Trial(load_s=ready.load_s, tok_s=ready.tok_s, steps_down=ready.steps_down)

@@ -27,11 +27,12 @@ import psutil
 from appliance import __version__
 from appliance.backends import box
 from appliance.config import Config
-from appliance.core.chat import BackendError, Fault
+from appliance.core.address import authority
+from appliance.core.fault import BackendError, Fault
 from appliance.doctor.checks.cpu import PACKAGE, Build, Processor
 from appliance.doctor.checks.disk import Folder
 from appliance.doctor.checks.gpu import Card
-from appliance.doctor.checks.limits import Limits
+from appliance.doctor.checks.limits import Ulimits
 from appliance.doctor.checks.memory import Need
 from appliance.doctor.checks.model import File
 from appliance.doctor.checks.port import Port
@@ -66,7 +67,7 @@ class Box:
     folders: tuple[Folder, ...]
     port: Port
     service: Mapping[str, Any]
-    limits: Limits
+    limits: Ulimits
     key_files: tuple[KeyFile, ...]
 
 
@@ -88,7 +89,7 @@ async def look(config: Config, *, deep: Progress | None, root: Path = Path("/"))
         folders=folders,
         port=port,
         service=service,
-        limits=Limits(files=_limit(resource.RLIMIT_NOFILE), locked=_limit(resource.RLIMIT_MEMLOCK), to_lock=to_lock),
+        limits=Ulimits(files=_limit(resource.RLIMIT_NOFILE), locked=_limit(resource.RLIMIT_MEMLOCK), to_lock=to_lock),
         key_files=tuple(_key_files(config)),
     )
 
@@ -248,8 +249,7 @@ def _try(host: str, port: int) -> int | None:
 
 async def _service(host: str, port: int) -> tuple[Mapping[str, Any], bool]:
     """What an appliance there says of itself, nothing if none is there; and is whoever is there silent?"""
-    shown = f"[{host}]" if ":" in host else host
-    walk = await visit(Goal(url=f"http://{shown}:{port}/{STATUS}", headers=(("accept", "application/json"),)))
+    walk = await visit(Goal(url=f"http://{authority(host, port)}/{STATUS}", headers=(("accept", "application/json"),)))
     if walk.reply is None or walk.reply.trouble == "silence":
         return {}, True
     try:

@@ -9,13 +9,11 @@ from urllib.parse import urlsplit
 
 from appliance import __version__, presets, proxies
 from appliance.config import UpstreamConfig
-from appliance.core.seams import Dialect
-from appliance.dialects.anthropic import ANTHROPIC
-from appliance.dialects.openai_chat import OPENAI
+from appliance.core.seams import credential
+from appliance.dialects.known import DIALECTS
 from appliance.doctor.checks.page import SUMMARY, Page, read
 from appliance.doctor.sight.visit import Goal, Walk, visit
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC)}
 OK = 200
 _ABOUT = (
     ("accept", "application/json"),
@@ -52,8 +50,7 @@ def goal(upstream: UpstreamConfig) -> Goal:
     dialect = DIALECTS[upstream.api]
     ours = {name.lower(): value for name, value in (*dialect.said_anyway, *_ABOUT, *upstream.headers)}
     if upstream.key is not None and not upstream.client_key:
-        header = (upstream.key_header or dialect.key_header).lower()
-        ours[header] = f"Bearer {upstream.key}" if header == "authorization" else upstream.key
+        ours.update([credential(upstream.key, upstream.key_header or dialect.key_header)])
     return Goal(
         url=f"{upstream.base_url.rstrip('/')}/{dialect.models_path}",
         headers=tuple(ours.items()),

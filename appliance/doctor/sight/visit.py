@@ -24,6 +24,7 @@ from urllib.parse import quote, unquote, urlsplit
 import h11
 
 from appliance.backends.transport import NO_TLS, authorities
+from appliance.core.address import authority
 from appliance.core.chat import Headers
 from appliance.core.offline import place
 from appliance.doctor import certificate
@@ -78,8 +79,7 @@ class Goal:
     @property
     def authority(self) -> str:
         """Host and port as HTTP writes them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == PORTS[urlsplit(self.url).scheme] else f"{host}:{self.port}"
+        return authority(self.host, None if self.port == PORTS[urlsplit(self.url).scheme] else self.port)
 
     @property
     def target(self) -> str:
@@ -200,7 +200,7 @@ class _Walker:
             self._saw(handshake=None)  # that was the proxy's
         if not goal.secure:
             return
-        to = f"[{goal.host}]:{goal.port}" if ":" in goal.host else f"{goal.host}:{goal.port}"
+        to = authority(goal.host, goal.port)
         reply = await self._say("CONNECT", to, (("host", to), *_credentials(goal.proxy)), self._time(TUNNEL))
         trouble = {"silence": "took the connection and says nothing", "hung up": "hangs up"}.get(reply.trouble, "")
         tunnel = Tunnel(

@@ -32,6 +32,8 @@ SIGNS_OF_LIFE = ("begun", "text", "finish")
 RESPAWN_SECONDS = 5.0
 RETRY_SECONDS = 10.0
 SHOWN_LINES = 8
+HOPELESS = 3
+"""Deaths of an engine that was never ready, when another one would be."""
 
 
 class Engine:
@@ -170,6 +172,8 @@ class Engine:
                 self.deaths += 1
                 self.last_death = f"wedged: {child.wedged}" if child.wedged else how(code)
                 answer = self._keeper.exited(code, loop.time(), reason=child.fatal)
+                if self.ready is None and self.deaths >= HOPELESS and self._followed():
+                    answer = GiveUp(f"its process died {HOPELESS} times before it was ready (last: {self.last_death}).")
                 if isinstance(answer, GiveUp):
                     self._give_up(answer.reason)
                     return

@@ -1,4 +1,4 @@
-"""A flood is rehearsed in full by the tests of the flood; where it only comes along, some dozens at once tell as much."""
+"""A flood is rehearsed in full by its own tests; where it only comes along, some dozens at once tell as much."""
 
 from __future__ import annotations
 

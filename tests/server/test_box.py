@@ -83,6 +83,18 @@ async def test_one_that_is_of_no_use_is_given_up_and_what_needs_no_engine_stays_
         assert not watching.done()
 
 
+async def test_one_that_only_dies_is_given_up_for_the_one_before_it(
+    config: Config, python: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ready(config, model("good"), python, monkeypatch) as appliance, watched(appliance) as watching:
+        appliance.reload(config, model("always dies"))
+        await until(lambda: appliance.model_name == "always dies")
+        await until(lambda: appliance.model_name == "good")
+        await appliance.engine.wait_ready(20)
+        assert not watching.done()
+    assert "its process died 3 times before it was ready (last: exit code 3). The one" in caplog.text
+
+
 async def test_one_that_was_ready_comes_back_however_soon_another_was_asked_for(
     config: Config, python: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

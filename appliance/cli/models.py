@@ -104,12 +104,13 @@ def pull_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ, keys=False)
     place(args.name, config.paths.models)  # a wrong name is a wrong setup, not a failed download
     from appliance.store.hub import hub_of
+    from appliance.store.install import ended_as_by_ctrl_c
     from appliance.store.pull import pull, wanted
 
     try:
         hub = hub_of(environ)
         entry = wanted(args.name, config.paths, say=say, hub=hub)
-        with steps() as report:
+        with ended_as_by_ctrl_c(), steps() as report:
             news = pull(entry, config.paths, say=say, report=report, accept=opens, hub=hub)
     except StoreError as error:
         raise Unwell(str(error)) from None

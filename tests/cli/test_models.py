@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -141,11 +143,13 @@ def test_a_pull_that_fails_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert capsys.readouterr().err == "appliance: the package index cannot be reached; check the network.\n"
 
 
+@pytest.mark.parametrize("ended", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_pull_says_so_and_ends_with_130(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ended: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(package: Package, folder: Path) -> Path:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), ended)
+        raise AssertionError("it went on")
 
     monkeypatch.setattr(pulling.pull, "__kwdefaults__", pulling.pull.__kwdefaults__ | {"fetch": interrupt})
     assert main(["models", "pull", "starter"]) == 130

@@ -194,11 +194,11 @@ class Ledger:
                 aside = set_aside(self.path)
                 log.error("The journal's file was damaged; it now lies beside as %s, and a new one begins.", aside.name)
                 self._write(batch)
-        except (OSError, Unreadable, sqlite3.OperationalError) as error:
-            self._failed(error)
-            return False
-        except Exception as error:  # a record that cannot be stored must not stand before all others for ever
-            self._shut()
+        except Exception as error:
+            if not batch or isinstance(error, OSError | Unreadable | sqlite3.OperationalError):
+                self._failed(error)
+                return False
+            self._shut()  # a record that cannot be stored must not stand before all others for ever
             if len(batch) > 1:
                 return all(self._written((one,)) for one in batch)
             log.error("A record of the journal was dropped: %s.", type(error).__name__)
@@ -239,7 +239,7 @@ class Ledger:
                 _insert(self._file, record)
         self._since_tidy += len(batch)
         now = self._clock()
-        if self._since_tidy >= TIDY_EVERY or abs(now - self._tidied_at) >= TIDY_AFTER:
+        if batch and (self._since_tidy >= TIDY_EVERY or abs(now - self._tidied_at) >= TIDY_AFTER):
             self._since_tidy, self._tidied_at = 0, now
             with suppress(sqlite3.OperationalError):  # the records are kept; there is a next time
                 tidy(self._file, before=now - self._days * DAY, most_bytes=self._most_bytes)

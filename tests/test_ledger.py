@@ -291,6 +291,19 @@ def test_a_full_disk_keeps_records_in_line_until_there_is_room_and_says_so_once(
     ]
 
 
+def test_a_file_that_cannot_be_opened_for_an_unforeseen_reason_drops_no_record_that_was_not_there(
+    path: Path, opened: Callable[..., Ledger], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def begin(path: Path) -> sqlite3.Connection:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(ledger, "begin", begin)
+    one = opened()
+    until(lambda: one.standing.trouble is not None)
+    assert one.standing == Standing(kept=0, waiting=0, dropped=0, trouble="no room")
+    assert caplog.messages == [ledger.CANNOT % (path, "no room")]
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux only")
 def test_a_folder_that_cannot_be_made_is_a_trouble_with_a_word(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
@@ -451,8 +464,9 @@ def test_a_file_that_is_just_being_made_has_no_records(path: Path) -> None:
 
 def test_what_is_too_old_goes_first(path: Path) -> None:
     days = [record(asked(), request_id=f"day {n}", at=n * 86400.0) for n in range(100)]
-    write(path, *days, clock=lambda: 100 * 86400.0)
-    assert ids(path) == [f"day {n}" for n in range(10, 100)]
+    write(path, *days, clock=lambda: 0.0)
+    write(path, record(asked(), request_id="today", at=100 * 86400.0), clock=lambda: 100 * 86400.0)
+    assert ids(path) == [*(f"day {n}" for n in range(10, 100)), "today"]
 
 
 def test_a_quiet_box_lets_go_of_what_is_too_old_as_well(path: Path, opened: Callable[..., Ledger]) -> None:

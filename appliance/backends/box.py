@@ -129,7 +129,7 @@ async def one_answer(engine: Engine, prompt: str, tokens: int, *, never: Sequenc
         if not began and any(frame["op"] == "text" for frame in frames):
             before, began = (await engine.stats())["decoded"], time.perf_counter()
     after, ended = (await engine.stats())["decoded"], time.perf_counter()
-    if after <= before:
+    if not began or after <= before:
         raise BackendError(Fault.BROKEN, "the engine wrote nothing.")
     return float((ended - began) / (after - before))
 

@@ -92,6 +92,7 @@ class Engine:
         self._retry_at = 0.0
         self._wanted = asyncio.Event()
         self._gave_up = asyncio.Event()
+        self._proven = False  # was it ever ready?
         self._child: Child | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -172,7 +173,7 @@ class Engine:
                 self.deaths += 1
                 self.last_death = f"wedged: {child.wedged}" if child.wedged else how(code)
                 answer = self._keeper.exited(code, loop.time(), reason=child.fatal)
-                if self.ready is None and self.deaths >= HOPELESS and self._followed():
+                if not self._proven and self.deaths >= HOPELESS and self._followed():
                     answer = GiveUp(f"its process died {HOPELESS} times before it was ready (last: {self.last_death}).")
                 if isinstance(answer, GiveUp):
                     self._give_up(answer.reason)
@@ -290,6 +291,7 @@ class Engine:
     def _become_ready(self, frame: Frame) -> None:
         said = {field.name: frame[field.name] for field in fields(EngineReady) if field.name in frame}
         lists = {name: tuple(frame.get(name, ())) for name in ("steps_down", "devices")}
+        self._proven = True
         self.ready = ready = EngineReady(**said | lists)
         self._life, self.progress, self._waking = "ready", 1.0, False
         self._lookout.ready(load_s=ready.load_s, tok_s=ready.tok_s)

@@ -89,7 +89,7 @@ def reading(config: Config, *, since: float = -math.inf) -> Iterator[tuple[Path,
 def _trouble(config: Config, path: Path) -> str | None:
     """Why the service that runs can keep nothing in this file, if there is one and it cannot."""
     try:
-        with client(address(config), patience=1.0) as to:
+        with client(address(config)) as to:
             journal = ask(to, "GET", STATUS).get("journal") or {}
     except Unwell:
         return None

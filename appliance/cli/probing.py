@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from appliance import __version__
 from appliance.backends import box
+from appliance.core.fault import BackendError
 from appliance.core.machine import Machine, Pace
 from appliance.store.catalog import StoreError
 from appliance.store.disk import Progress, check_room, scratch, write_small
@@ -86,7 +87,8 @@ def _run(cache: Path, missing: Sequence[Probe], layers: Layers, progress: Progre
             found = dict(zip((probe.key for probe in missing), box.pace(runs, gpu_layers=layers), strict=True))
             for path, probe in zip(files, missing, strict=True):
                 if probe.served:
-                    found[probe.key] = replace(found[probe.key], served=box.served(path, gpu_layers=layers))
+                    with suppress(BackendError):  # then what the engine costs is not known, and all else is
+                        found[probe.key] = replace(found[probe.key], served=box.served(path, gpu_layers=layers))
     except OSError as error:
         raise StoreError(f"the probes cannot be written to {cache}: {error.strerror}; correct that.") from None
     report(steps)

@@ -5,6 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# Options of llama.cpp's build that it lists among the instructions.
+NOT_INSTRUCTIONS = frozenset({"LLAMAFILE", "OPENMP", "REPACK", "ACCELERATE", "KLEIDIAI"})
+
+
+def instruction_sets(said: str) -> tuple[str, ...]:
+    """Which instructions of the CPU may llama.cpp use? From its own list, "CUDA : ARCHS = 900 | USE_GRAPHS = 1 | CPU :
+    SSE3 = 1 | AVX2 = 1 | ...": each backend has a part of it."""
+    backend, found = "CPU", []
+    for part in said.split("|"):
+        first, _, option = part.rpartition(" : ")
+        backend = first.strip() or backend
+        name, _, value = option.partition("=")
+        if backend == "CPU" and value.strip() == "1":
+            found.append(name.strip())
+    return tuple(name for name in found if name not in NOT_INSTRUCTIONS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
@@ -26,7 +42,7 @@ class Machine:
     threads: int
     ram_total: int
     ram_free: int  # what may still be allocated: limits of this process and its container count
-    gpu_offload: bool  # was llama.cpp built for any GPU?
+    gpu_offload: bool  # was llama.cpp built for any GPU, whether there is one or not?
     devices: tuple[Device, ...]
     instruction_sets: tuple[str, ...]  # compiled in, in llama.cpp's words: "AVX2", "FMA"
     build: str  # the version of llama-cpp-python

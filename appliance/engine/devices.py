@@ -11,7 +11,7 @@ from typing import Literal
 
 import llama_cpp as llama
 import psutil
-from llama_cpp import _ggml as ggml
+from llama_cpp.llama_cpp import _lib as library  # it finds what it is linked to as well: ggml, its backends
 
 from appliance.core.machine import Device
 from appliance.engine.memory import Room
@@ -27,7 +27,6 @@ def devices() -> tuple[Device, ...]:
     llama.llama_backend_init()
     found = []
     with contextlib.suppress(AttributeError):  # another build: then llama.cpp finds out itself, and the ladder goes on
-        library = ggml.libggml
         library.ggml_backend_dev_count.restype = ctypes.c_size_t
         library.ggml_backend_dev_get.restype = ctypes.c_void_p
         library.ggml_backend_dev_name.restype = library.ggml_backend_dev_description.restype = ctypes.c_char_p
@@ -48,6 +47,28 @@ def devices() -> tuple[Device, ...]:
                     )
                 )
     return computed_on(found)
+
+
+# Backends that compute on the CPU, or on another box.
+NO_GPU = frozenset({"CPU", "BLAS", "RPC"})
+
+
+def gpu_offload() -> bool:
+    """Was llama.cpp built for any GPU? `llama_supports_gpu_offload` says no of such a build, too, where there is no GPU
+    or its driver does not answer."""
+    with contextlib.suppress(AttributeError):
+        library.ggml_backend_reg_count.restype = ctypes.c_size_t
+        library.ggml_backend_reg_get.restype = ctypes.c_void_p
+        library.ggml_backend_reg_name.restype = ctypes.c_char_p
+        backends = (
+            library.ggml_backend_reg_get(ctypes.c_size_t(place)) for place in range(library.ggml_backend_reg_count())
+        )
+        names = {
+            (library.ggml_backend_reg_name(ctypes.c_void_p(one)) or b"CPU").decode("ascii", "replace")
+            for one in backends
+        }
+        return not names <= NO_GPU
+    return bool(llama.llama_supports_gpu_offload())
 
 
 def computed_on(found: list[Device]) -> tuple[Device, ...]:

@@ -15,7 +15,7 @@ import llama_cpp as llama
 
 from appliance.core.machine import Device
 from appliance.engine.cores import cores
-from appliance.engine.devices import devices, free_room, idle_gpu
+from appliance.engine.devices import devices, free_room, gpu_offload, idle_gpu
 from appliance.engine.memory import Growth, Need, NoRoom, Room, Rung, Sizes, ladder, spread
 from appliance.engine.tables import ends_of, read_head, repacked_of
 
@@ -122,7 +122,7 @@ def open_model(load: Load, progress: Callable[[float], None] = lambda _: None, *
         if context:
             found = devices()  # what is free on them now
             steps = rung.steps + _unlocked(load, sizes)
-            if load.gpu_layers != 0 and (said := idle_gpu(found, offload=llama.llama_supports_gpu_offload())):
+            if load.gpu_layers != 0 and (said := idle_gpu(found, offload=gpu_offload())):
                 steps += (said,)
             for step in steps:
                 print(step, file=sys.stderr, flush=True)

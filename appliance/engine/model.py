@@ -7,7 +7,6 @@ what it answers is checked afterwards.
 from __future__ import annotations
 
 import ctypes
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import llama_cpp as llama
 import numpy as np
 
+from appliance.engine.devices import gpu_offload
 from appliance.engine.job import Settings
 from appliance.engine.load import OUTPUTS_PER_SLOT, Load, largest_step, open_model
 from appliance.engine.prefixes import MOST_MARKS
@@ -258,19 +258,9 @@ class Model:
         )
 
 
-def gpu_offload() -> bool:
-    """Was llama.cpp built for any GPU?"""
-    return bool(llama.llama_supports_gpu_offload())
-
-
 def system() -> str:
     """How llama.cpp was built, in its own words: "CPU : AVX2 = 1 | FMA = 1 | ..."."""
     return _text(llama.llama_print_system_info().strip()) or ""
-
-
-def instruction_sets() -> tuple[str, ...]:
-    """What it may use of this CPU: "AVX2", "FMA"."""
-    return tuple(re.findall(r"(\w+) = 1\b", system()))
 
 
 class _Batch:

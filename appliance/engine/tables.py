@@ -12,7 +12,7 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-from llama_cpp import _ggml as ggml
+from llama_cpp.llama_cpp import _lib as library  # it finds what it is linked to as well: ggml
 
 from appliance.core.machine import Read
 
@@ -59,7 +59,6 @@ class _Params(ctypes.Structure):
 
 def read_head(path: str) -> Head:
     """The file and its other parts, as ggml's own reader finds them. llama_cpp has no names for these functions."""
-    library = ggml.libggml
     library.gguf_init_from_file.restype = ctypes.c_void_p
     library.gguf_init_from_file.argtypes = [ctypes.c_char_p, _Params]
     for name in ("get_tensor_name", "get_val_str"):
@@ -183,7 +182,6 @@ def repacked_of(found: Sequence[Table]) -> int:
     For each it asks the CPU's backend as llama.cpp does when it loads (`weight_buft_supported`). The answer hangs on
     the packing, the CPU and the build: Q4_K is copied where there is AVX2.
     """
-    library = ggml.libggml
     for name in (
         "backend_dev_by_type", "backend_dev_backend_reg", "backend_reg_get_proc_address", "init", "new_tensor_2d",
         "mul_mat", "backend_buft_alloc_buffer",

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import psutil
 
-from appliance.core.machine import Machine, Pace, Placement, Weight
+from appliance.core.machine import Machine, Pace, Placement, Weight, instruction_sets
 from appliance.engine.cores import cores
-from appliance.engine.devices import devices, free_room
+from appliance.engine.devices import devices, free_room, gpu_offload
 from appliance.engine.load import LARGEST_STEP, Load, LoadError, asked_of, measure, plan
 from appliance.engine.memory import BYTES_PER_MERGE, BYTES_PER_WORD, PRECISIONS, PROCESS, Room, Rung, Sizes
-from appliance.engine.model import Model, Row, gpu_offload, instruction_sets
+from appliance.engine.model import Model, Row, system
 from appliance.engine.tables import read_head, reads_of
 
 WRONG, INTERNAL = 64, 70
@@ -50,7 +50,7 @@ def describe() -> Machine:
         ram_free=room.ram,
         gpu_offload=gpu_offload(),
         devices=devices(),
-        instruction_sets=instruction_sets(),
+        instruction_sets=instruction_sets(system()),
         build=version("llama-cpp-python"),
     )
 

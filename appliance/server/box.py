@@ -14,16 +14,17 @@ from typing import Any, TextIO
 
 from appliance.appliance import Appliance
 from appliance.core.fault import BackendError
+from appliance.core.machine import instruction_sets
 from appliance.server.status import status
 
 log = logging.getLogger("appliance")
 
 EXCHANGE_PATIENCE = 30.0
 """Seconds in which the old engine may finish what it writes; the new one goes on with the rest."""
-NO_GPU = (
-    "no layer of the model is on a GPU, and --require-gpu was given; "
-    "reinstall llama-cpp-python with GPU support (docs/install.md) or leave the flag out."
-)
+NO_GPU = "no layer of the model is on a GPU, and --require-gpu was given; "
+NOT_BUILT = NO_GPU + "reinstall llama-cpp-python with GPU support (docs/install.md) or leave the flag out."
+NOT_FOUND = NO_GPU + 'llama.cpp was built for one and finds none: "appliance doctor" says why.'
+NOT_USED = NO_GPU + 'set [local] gpu_layers to "auto", or leave the flag out.'
 
 
 async def watch(appliance: Appliance, *, require_gpu: bool, news: Callable[[], None]) -> str | None:
@@ -65,7 +66,9 @@ async def _settled(appliance: Appliance, require_gpu: bool) -> str | None:
         return f"the local model cannot be used: {error}"
     engine = (await status(appliance))["engine"]
     _introduce(engine)
-    return NO_GPU if require_gpu and not (engine["gpu_offload"] and engine["gpu_layers"]) else None
+    if not require_gpu or engine["gpu_layers"]:
+        return None
+    return NOT_USED if engine["devices"] else NOT_FOUND if engine["gpu_offload"] else NOT_BUILT
 
 
 async def _failed(appliance: Appliance) -> str | None:
@@ -93,18 +96,13 @@ def _introduce(engine: Mapping[str, Any]) -> None:
     place = on_gpu if engine["gpu_layers"] else f"CPU {engine['threads']} threads"
     room = f"{engine['slots']} slots x {engine['context']} tokens"
     say(f"local    {engine['model']}  {place}  {room}  ready in {engine['load_s']:.1f} s  {speed}")
-    offload = "yes" if engine["gpu_offload"] else "no"
-    say(f"         GPU offload: {offload}; built for {_built_for(engine['instruction_sets'])}")
+    offload = "no" if not engine["gpu_offload"] else "yes" if engine["devices"] else "built for it, no GPU found"
+    sets = ", ".join(instruction_sets(engine["instruction_sets"])) or "an unknown processor"
+    say(f"         GPU offload: {offload}; built for {sets}")
     for step in engine["steps_down"]:
         say(f"         {step}")
     if engine["model"] == "starter":
         say("         The starter is a weak model, for first contact; `appliance models list` shows better ones.")
-
-
-def _built_for(system_info: str) -> str:
-    """llama.cpp's list ("CPU : SSE3 = 1 | AVX2 = 1 | ...") without what every such processor has."""
-    names = [part.split("=")[0].split(":")[-1].strip() for part in system_info.split("|") if "= 1" in part]
-    return ", ".join(names) or "an unknown processor"
 
 
 def say(line: str, *, file: TextIO | None = None) -> None:

@@ -131,6 +131,7 @@ async def _watch_box(
     """End the service, and say why, if there can be no model on the box."""
     trouble = await watch(appliance, require_gpu=require_gpu, news=news)
     if trouble is not None:
+        log.error("The service ends, and running answers are brought to their end: %s", trouble)
         server.should_exit = True
     return trouble
 

@@ -58,8 +58,6 @@ NATIVE = "native"
 _EXTENSION = re.compile(
     r"avx|amx|sse|ssse|fma|f16c|bmi|adx|aes|pclmul|vaes|gfni|sha|popcnt|movbe|asimd|sve|sme|i8mm|bf16"
 )
-# Options of the build, not instructions.
-_NOT_INSTRUCTIONS = frozenset({"LLAMAFILE", "OPENMP", "REPACK", "ACCELERATE", "KLEIDIAI"})
 
 
 def baseline_named(name: str, machine: str, cpu: Iterable[str]) -> Baseline:
@@ -76,12 +74,6 @@ def baseline_named(name: str, machine: str, cpu: Iterable[str]) -> Baseline:
             f"{name} is for {found.machine} and this machine is {machine}; make the bundle on its own kind."
         )
     return found
-
-
-def instruction_sets(said: str) -> tuple[str, ...]:
-    """What llama.cpp says that it was compiled with, without what is not an instruction set."""
-    sets = re.findall(r"(\w+) = 1\b", said)
-    return tuple(one for one in sets if one not in _NOT_INSTRUCTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,10 +26,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import appliance
+from appliance.core.machine import instruction_sets
 from appliance.store import pip
 from appliance.store.catalog import StoreError
 from appliance.store.disk import Say
-from appliance.store.manifest import Baseline, instruction_sets
+from appliance.store.manifest import Baseline
 
 OURS = "fallback-appliance"
 ENGINE = "llama-cpp-python"

@@ -169,6 +169,17 @@ def test_the_probes_are_run_once_on_a_box(
     assert not list(isolated.rglob("*.gguf"))
 
 
+def test_an_engine_that_cannot_be_served_costs_nothing_and_hinders_nothing(
+    made: Made, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path, **asked: Any) -> float:
+        raise BackendError(Fault.BROKEN, "the engine wrote nothing.")
+
+    monkeypatch.setattr(box, "served", refuse)
+    assert main(["models", "fit", model]) == 0
+    assert "tokens per second" in capsys.readouterr().out
+
+
 def test_what_was_measured_on_a_busy_box_is_said_to_be_and_not_kept(
     made: Made, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

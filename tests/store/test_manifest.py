@@ -15,7 +15,6 @@ from appliance.store.manifest import (
     Piece,
     baseline_named,
     cpu_flags,
-    instruction_sets,
     objection,
     parse,
     render,
@@ -119,10 +118,6 @@ def test_the_processor_is_read_as_linux_writes_it() -> None:
     }
     assert cpu_flags("processor : 0\nFeatures\t: fp asimd\n") == {"fp", "asimd"}
     assert cpu_flags("") == frozenset()
-
-
-def test_options_of_the_build_are_no_instructions() -> None:
-    assert instruction_sets("CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 0 | OPENMP = 1 | REPACK = 1 | ") == ("SSE3", "AVX2")
 
 
 def test_a_baseline_is_for_its_own_kind_of_machine() -> None:

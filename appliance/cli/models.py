@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,13 @@ from appliance.store.own import known, own
 from appliance.store.store import installed, part_of, path_of, place, verify
 
 FORMS = "a name of the catalog, or hf:OWNER/REPO/FILE.gguf"
+LASTING = re.compile(
+    r"is not a GGUF file|shorter \([^)]*\) than its own header|which this llama\.cpp does not know|"
+    r"llama\.cpp says: .*(?:missing tensor|wrong (?:shape|type|number of tensors|array length)|key not found|"
+    r"invalid model|unknown pre-tokenizer|cannot be used as main model)"
+)
+"""What llama.cpp would say of these bytes at any time. A header that "cannot be read" may be a disk or memory that
+fails: it does not tell."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -129,13 +137,18 @@ def pull_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def opens(path: Path) -> None:
-    """Does llama.cpp take this file? A dry load, which also tells whether it is whole. Raises `StoreError`."""
+    """Does llama.cpp take this file? A dry load, which also tells whether it is whole.
+
+    Raises:
+        Unopenable: it never will, and a pull deletes what it brought.
+        StoreError: it does not now, and perhaps for a reason that is not in the file.
+    """
     from appliance.backends.box import weigh
 
     try:
         weigh(path, context=256, slots=1, gpu_layers=0)
     except BackendError as error:
-        if error.fault is Fault.CONFIG:
+        if error.fault is Fault.CONFIG and LASTING.search(str(error)):
             raise Unopenable(str(error)) from None
         said = str(error).rstrip(".")
         raise StoreError(f'{said}; if "appliance doctor" finds this box well, choose another model.') from None

@@ -16,7 +16,7 @@ from appliance.cli.reach import chosen
 from appliance.cli.status import columns
 from appliance.config import Config, load_config, places
 from appliance.core.size import in_words
-from appliance.store.catalog import StoreError
+from appliance.store.catalog import StoreError, Unopenable
 from appliance.store.own import HUB, known, of_place
 from appliance.store.store import files_of, path_of, remove, resolve
 
@@ -109,7 +109,13 @@ def use_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         model = str(Path(model).expanduser().absolute())
     else:
         model = known(model, config.paths.models).name
-    opens(resolve(model, config).path)  # there, a model that can chat, and one that this llama.cpp takes
+    path = resolve(model, config).path  # it is there, and can chat
+    try:
+        opens(path)
+    except Unopenable:
+        raise
+    except StoreError as error:  # that is this box, for now, and no wrong model
+        raise Unwell(str(error)) from None
     file = config.source or file_of_its_own(environ)
     write_model(file, model, config)
     print(f"[local] model is {shlex.quote(model)} now, in {file}.")

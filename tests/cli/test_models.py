@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from appliance.__main__ import main
+from appliance.backends import box
+from appliance.cli.models import opens
+from appliance.core.fault import BackendError, Fault
+from appliance.engine.load import why
 from appliance.store import pull as pulling
-from appliance.store.catalog import Package, StoreError, find
+from appliance.store.catalog import Package, StoreError, Unopenable, find
 from appliance.store.shape import parse_shape, write_empty
 from tests.store.hub import FakeHub, standing
 
@@ -132,6 +136,38 @@ def test_what_llama_cpp_does_not_take_is_neither_pulled_nor_imported_nor_used(
     assert main(["models", "use", str(file)]) == 64
     assert capsys.readouterr().err == f"appliance: {file} {why}. Choose another model.\n"
     assert not (isolated / "appliance.toml").exists()
+
+
+@pytest.mark.live
+def test_a_disk_that_cannot_be_read_says_nothing_about_the_model() -> None:
+    with pytest.raises(StoreError, match=r"cannot be read: .*; if \"appliance doctor\" finds this box well") as error:
+        opens(Path("/proc/self/mem"))  # its first byte gives an error of input and output
+    assert not isinstance(error.value, Unopenable)
+
+
+@pytest.mark.parametrize(
+    ("line", "lasting"),
+    [
+        ("llama_model_load: error loading model: tensor 'blk.3' data is not within the file bounds", True),
+        ("llama_model_load: error loading model: unknown model architecture: 'later'", True),
+        ("llama_model_load: error loading model: missing tensor 'output_norm.weight'", True),
+        ("llama_model_load: error loading model: error loading model hyperparameters: key not found in model: k", True),
+        ("gguf_init_from_reader: failed to read key-value pairs", False),  # the disk, the memory or the file
+        ("llama_model_load: error loading model: error loading model vocabulary: std::bad_alloc", False),
+        ("llama_model_load: error loading model: read error: Input/output error", False),
+        ("", False),
+    ],
+)
+def test_only_what_will_not_be_different_is_said_of_the_model(
+    line: str, lasting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def weigh(path: Path, **how: object) -> None:
+        raise BackendError(Fault.CONFIG, why(str(path), [line, "llama_model_load_from_file: failed to load model"]))
+
+    monkeypatch.setattr(box, "weigh", weigh)
+    with pytest.raises(StoreError) as error:
+        opens(Path("/nowhere/m.gguf"))
+    assert isinstance(error.value, Unopenable) == lasting
 
 
 def test_a_pull_that_fails_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

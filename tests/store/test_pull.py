@@ -51,8 +51,8 @@ def run(fake: FakeHub, paths: PathsConfig, name: str | Entry = TINY, **how: obje
     """What a pull says."""
     said: list[str] = []
     hub = Hub(endpoint=fake.url, **{key: how.pop(key) for key in ("token", "offline") if key in how})  # type: ignore[arg-type]
-    entry = name if isinstance(name, Entry) else wanted(name, paths, say=said.append, hub=hub, line=QUICK)
-    pull(entry, paths, say=said.append, hub=hub, **{"line": QUICK, **how})  # type: ignore[arg-type]
+    entry = name if isinstance(name, Entry) else wanted(name, paths, say=said.append, hub=hub, stamina=QUICK)
+    pull(entry, paths, say=said.append, hub=hub, **{"stamina": QUICK, **how})  # type: ignore[arg-type]
     return said
 
 
@@ -152,7 +152,7 @@ def test_a_lost_connection_is_taken_up_where_it_was(
 ) -> None:
     fake.put("o/r/tiny.gguf", MODEL)
     fake.breaks.append(fault)
-    said = run(fake, paths, line=replace(QUICK, stall=0.3) if fault.how == "silence" else QUICK)
+    said = run(fake, paths, stamina=replace(QUICK, stall=0.3) if fault.how == "silence" else QUICK)
     assert (paths.models / "tiny.gguf").read_bytes() == MODEL
     assert why in said[1]
     assert said[1].endswith("; trying again in 0 s ...")
@@ -269,12 +269,29 @@ def test_what_llama_cpp_does_not_take_is_deleted_whole(fake: FakeHub, paths: Pat
     assert not (paths.models / "hf").exists()
 
 
+def test_what_is_tried_is_the_whole_file_and_not_what_was_begun_once(fake: FakeHub, paths: PathsConfig) -> None:
+    files = [f"q/m-{n:05}-of-00002.gguf" for n in (1, 2)]
+    for file in files:
+        fake.put(f"o/r/{file}", MODEL)
+    first = paths.models / "hf/o/r" / files[0]
+    first.parent.mkdir(parents=True)
+    first.write_bytes(MODEL)  # brought by hand, after a pull of it had begun
+    first.with_name(first.name + ".part").write_bytes(b"GGUF")
+    seen: list[bool] = []
+
+    def look(path: Path) -> None:
+        seen.extend(each.read_bytes() == MODEL for each in path.parent.iterdir())
+
+    run(fake, paths, f"hf:o/r/{files[0]}", accept=look)
+    assert seen == [True, True]
+
+
 def test_a_model_that_could_not_be_tried_is_kept_for_the_next_pull(fake: FakeHub, paths: PathsConfig) -> None:
     def fail(path: Path) -> None:
-        raise StoreError("llama.cpp did not answer.")
+        raise StoreError(f"{path} cannot be read: Input/output error.")
 
     fake.put("o/r/tiny.gguf", MODEL)
-    assert failing(fake, paths, accept=fail) == "llama.cpp did not answer."
+    assert failing(fake, paths, accept=fail) == "tiny cannot be read: Input/output error."
     assert left(paths) == ["tiny.gguf.part", "tiny.gguf.part.of"]
     run(fake, paths)
     assert left(paths) == ["tiny.gguf"]
@@ -333,7 +350,7 @@ def test_without_a_network_and_when_told_to_be_offline(fake: FakeHub, paths: Pat
     )
     assert fake.asked == []
     with pytest.raises(StoreError) as caught:
-        pull(TINY, paths, say=lambda _: None, hub=Hub(endpoint="http://127.0.0.1:9"), line=QUICK)
+        pull(TINY, paths, say=lambda _: None, hub=Hub(endpoint="http://127.0.0.1:9"), stamina=QUICK)
     assert str(caught.value) == (
         '"tiny" was not downloaded: the model hub http://127.0.0.1:9 cannot be reached (it refuses connections); check '
         'the network and try again, or bring the file on a stick and run "appliance models import FILE".'
@@ -353,7 +370,7 @@ def test_an_address_that_is_none_is_one_sentence(
     close_session()
     monkeypatch.setenv("HTTP_PROXY", proxy)
     with pytest.raises(StoreError) as caught:
-        pull(TINY, paths, say=lambda _: None, hub=Hub(endpoint=endpoint), line=QUICK)
+        pull(TINY, paths, say=lambda _: None, hub=Hub(endpoint=endpoint), stamina=QUICK)
     assert words in str(caught.value)
 
 

@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
 """Told how much of how much is done."""
 Accept = Callable[[Path], None]
-"""Does llama.cpp take this model? Raises `Unopenable` if not, and `StoreError` if it could not be asked."""
+"""Does llama.cpp take this model? Raises `Unopenable` if it never will, `StoreError` if that is not sure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,9 +152,10 @@ def check(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def install(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from appliance.store import unpack
-    from appliance.store.install import default_prefix, ended_as_by_ctrl_c
+    from appliance.store.install import came_of_it, current, default_prefix, ended_as_by_ctrl_c
 
     prefix = Path(os.path.abspath(args.prefix or default_prefix()))
+    before = current(prefix)
     try:
         with ended_as_by_ctrl_c(), ExitStack() as stack:
             with progress("unpacking") as report:
@@ -163,6 +164,7 @@ def install(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     except StoreError as error:
         raise Unwell(str(error)) from None
     except KeyboardInterrupt:
+        print(f"Interrupted; {came_of_it(prefix, before)}.", file=sys.stderr)
         return INTERRUPTED
     return FINE if code == 0 else INTERRUPTED if code == INTERRUPTED else NOT_WELL
 

@@ -34,6 +34,9 @@ from appliance.store.pip import complaint
 _SLACK = 1.4
 """Bytecode beside each source, and blocks that are not full."""
 
+_THROUGH = Path("../current/bin/appliance")
+"""Where our `PREFIX/bin/appliance` leads."""
+
 
 def own_prefix() -> Path | None:
     """The prefix that this Python was installed into by a bundle, if it was: PREFIX/bin/appliance outlives upgrades."""
@@ -72,9 +75,14 @@ def install(folder: Path, prefix: Path, *, say: Say) -> Manifest:
             alone(prefix / ".lock", "another installation into this folder is running"),
             made(versions, prefix / "bin"),
         ):
-            before = _current(prefix)
+            before, program = current(prefix), prefix / "bin/appliance"
+            if os.path.lexists(program) and not _ours(program):
+                raise StoreError(
+                    f"{program} is not of an installation, so nothing was installed; move it away, or name another "
+                    "folder with --prefix."
+                )
             # A killed one never became current, and nothing runs from what has no program yet.
-            _sweep(prefix, (before, *(program.parents[1] for program in versions.glob("*/bin/appliance"))))
+            _sweep(prefix, (before, *(each.parents[1] for each in versions.glob("*/bin/appliance"))))
             check_room("appliance", int(manifest.unpacked * _SLACK), versions)
             new = Path(tempfile.mkdtemp(prefix=f"{manifest.version}-", dir=versions))
             new.chmod(0o755)
@@ -84,10 +92,10 @@ def install(folder: Path, prefix: Path, *, say: Say) -> Manifest:
                 _place_models(new, folder, manifest, say)
                 _switch(prefix, new)
             except BaseException:
-                if _current(prefix) != new:  # else Ctrl-C came too late
+                if current(prefix) != new:  # else Ctrl-C came too late
                     shutil.rmtree(new, ignore_errors=True)
-                    if before is None:
-                        (prefix / "bin/appliance").unlink(missing_ok=True)
+                    if before is None and _ours(program):
+                        program.unlink()
                 raise
             _sweep(prefix, (before, new))
     except OSError as error:
@@ -196,7 +204,7 @@ def _link_or_copy(source: Path, target: Path, size: int) -> None:
 
 def _switch(prefix: Path, new: Path) -> None:
     """From here on `PREFIX/bin/appliance` is the new one. Either the rename happened or it did not."""
-    _point(prefix / "bin/appliance", Path("../current/bin/appliance"))
+    _point(prefix / "bin/appliance", _THROUGH)
     os.sync()
     _point(prefix / "current", new.relative_to(prefix))
 
@@ -208,7 +216,17 @@ def _point(link: Path, to: Path) -> None:
     fresh.replace(link)
 
 
-def _current(prefix: Path) -> Path | None:
+def _ours(program: Path) -> bool:
+    return program.is_symlink() and program.readlink() == _THROUGH
+
+
+def came_of_it(prefix: Path, before: Path | None) -> str:
+    """What to say of an installation that was ended, when `before` was the current one."""
+    return "nothing was installed" if current(prefix) == before else f"it is installed in {prefix} all the same"
+
+
+def current(prefix: Path) -> Path | None:
+    """The environment that the program of this prefix runs in, if there is one."""
     link = prefix / "current"
     return prefix / link.readlink() if link.is_symlink() else None
 
@@ -289,7 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prefix", type=Path, default=None, help="the folder to install into")
     args = parser.parse_args(argv)
     prefix = Path(os.path.abspath(args.prefix or default_prefix()))
-    before = _current(prefix)
+    before = current(prefix)
     try:
         with ended_as_by_ctrl_c():
             manifest = install(args.folder, prefix, say=lambda line: print(line, flush=True))
@@ -297,10 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"install: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        happened = (
-            "nothing was installed" if _current(prefix) == before else f"it is installed in {prefix} all the same"
-        )
-        print(f"install: interrupted; {happened}.", file=sys.stderr)
+        print(f"install: interrupted; {came_of_it(prefix, before)}.", file=sys.stderr)
         return 130
     print(f"Installed in {prefix}.")
     if before is not None:

@@ -1,6 +1,7 @@
 """How is pip asked, and what did it say? It knows the user's index, proxy and certificates.
 
-pip works in a folder of ours. Whatever ends us ends pip and all that it started, and then the folder goes.
+pip works in a folder of ours. Ctrl-C, SIGTERM and whatever else we live to see end pip and all that it started, and
+then the folder goes; after a SIGKILL both stay.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -64,13 +66,18 @@ def _end(pip: subprocess.Popen[str]) -> None:
     """A compiler that outlives pip would write on into a folder that is being deleted."""
     import psutil  # noqa: PLC0415 - `install.py` imports this file on a box that has no psutil yet
 
-    with suppress(psutil.NoSuchProcess):
-        started = psutil.Process(pid=pip.pid).children(recursive=True)
-        pip.kill()
-        for one in started:
+    def living() -> Iterator[psutil.Process]:
+        for one in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                # Its parent may have ended long ago: the session is what they have in common.
+                if os.getsid(one.pid) == pip.pid and one.status() != psutil.STATUS_ZOMBIE:
+                    yield one
+
+    patience = time.monotonic() + 3
+    while (left := list(living())) and time.monotonic() < patience:
+        for one in left:
             with suppress(psutil.NoSuchProcess):
                 one.kill()
-        psutil.wait_procs(started, timeout=3)
 
 
 def download(rows: Iterable[str], folder: Path, what: str, *options: str, otherwise: str) -> None:

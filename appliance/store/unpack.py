@@ -159,6 +159,7 @@ def hand_over(folder: Path, arguments: Sequence[str], *, python: str = sys.execu
     """Let the bundle install itself: the installer of the version that comes, not of the one that is here.
 
     It is in a session of its own: Ctrl-C comes to us, is passed on once, and what was begun is put away in peace.
+    Raises `KeyboardInterrupt` if that ended it before it could say anything.
     """
     wheel = next((folder / WHEELS).glob("fallback_appliance-*.whl"))
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from appliance.store.install import main; sys.exit(main())"
@@ -168,4 +169,6 @@ def hand_over(folder: Path, arguments: Sequence[str], *, python: str = sys.execu
             return installer.wait()
         except KeyboardInterrupt:
             installer.terminate()
-            return installer.wait()
+            if installer.wait() < 0:
+                raise
+            return installer.returncode

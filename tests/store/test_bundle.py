@@ -146,30 +146,35 @@ def member(name: str, content: bytes = b"", **fields: object) -> tuple[tarfile.T
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "words"),
     [
-        pytest.param(lambda all_: all_.pop(), id="one is missing"),
-        pytest.param(lambda all_: all_.append(all_[-1]), id="one comes twice"),
-        pytest.param(lambda all_: all_.append(member("more", b"x")), id="one more"),
-        pytest.param(lambda all_: all_.append(member("../../x", b"x")), id="one elsewhere"),
+        pytest.param(lambda all_: all_.pop(), DAMAGED, id="one is missing"),
+        pytest.param(lambda all_: all_.append(all_[-1]), DAMAGED, id="one comes twice"),
+        pytest.param(lambda all_: all_.append(member("more", b"x")), DAMAGED, id="one more"),
+        pytest.param(lambda all_: all_.append(member("../../x", b"x")), DAMAGED, id="one elsewhere"),
         pytest.param(
-            lambda all_: all_.insert(2, member("install.sh", type=tarfile.SYMTYPE, linkname="/etc/passwd")), id="a link"
+            lambda all_: all_.insert(2, member("install.sh", type=tarfile.SYMTYPE, linkname="/etc/passwd")),
+            DAMAGED,
+            id="a link",
         ),
         pytest.param(
             lambda all_: all_.__setitem__(2, member("install.sh", type=b"2", linkname="x", size=10)),
+            DAMAGED,
             id="a link instead",
         ),
-        pytest.param(lambda all_: all_.insert(2, member("wheels", type=tarfile.DIRTYPE)), id="a folder"),
-        pytest.param(lambda all_: all_.insert(2, member("install.sh", type=tarfile.FIFOTYPE)), id="a pipe"),
-        pytest.param(lambda all_: all_.insert(0, all_.pop(1)), id="the manifest first"),
-        pytest.param(lambda all_: all_.clear(), id="nothing"),
-        pytest.param(lambda all_: all_.__setitem__(0, member("manifest.sha256", b"0" * 80)), id="another seal"),
+        pytest.param(lambda all_: all_.insert(2, member("wheels", type=tarfile.DIRTYPE)), DAMAGED, id="a folder"),
+        pytest.param(lambda all_: all_.insert(2, member("install.sh", type=tarfile.FIFOTYPE)), DAMAGED, id="a pipe"),
+        pytest.param(lambda all_: all_.insert(0, all_.pop(1)), DAMAGED, id="the manifest first"),
+        pytest.param(lambda all_: all_.clear(), f"is not a bundle; {WANTED}", id="nothing"),
+        pytest.param(
+            lambda all_: all_.__setitem__(0, member("manifest.sha256", b"0" * 80)), DAMAGED, id="another seal"
+        ),
     ],
 )
 def test_a_tar_that_holds_anything_else_is_refused(
-    packed: Path, tmp_path: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]
+    packed: Path, tmp_path: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None], words: str
 ) -> None:
-    assert refused(repacked(packed, change), fresh(tmp_path)).endswith((DAMAGED, f"is not a bundle; {WANTED}"))
+    assert refused(repacked(packed, change), fresh(tmp_path)).endswith(words)
 
 
 def test_a_manifest_that_leads_elsewhere_is_refused_though_its_seal_is_right(packed: Path, tmp_path: Path) -> None:

@@ -21,10 +21,12 @@ import pytest
 
 from appliance import __version__
 from appliance.cli import bundle as cli
+from appliance.store import install as installing
 from appliance.store import packing
 from appliance.store.bundle import pack
-from appliance.store.install import next_command, runs, this_box
-from appliance.store.manifest import Manifest, Piece
+from appliance.store.catalog import StoreError
+from appliance.store.install import install, next_command, runs, this_box
+from appliance.store.manifest import Manifest, Piece, render
 from tests.store.test_manifest import MANIFEST
 
 pytestmark = pytest.mark.live
@@ -222,6 +224,42 @@ def test_a_python_that_is_named_and_not_there_is_no_reason_to_take_another(tmp_p
     assert (done.returncode, done.stderr.splitlines()) == (
         1, ["install: there is no /nowhere/python3; name the Python to use, or leave PYTHON out"]
     )  # fmt: skip
+
+
+def refused(tmp_path: Path, words: str) -> None:
+    (tmp_path / "manifest.json").write_bytes(render(MANIFEST))
+    with pytest.raises(StoreError, match=words):
+        install(tmp_path, tmp_path / "opt", say=lambda _: None)
+
+
+def test_a_program_that_is_not_ours_is_named_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "opt/bin/appliance"
+
+    def somebody_writes_it(*_: object) -> None:
+        program.write_text("#!/bin/sh\n")
+        raise StoreError("pip could not")
+
+    monkeypatch.setattr(installing, "_fill", somebody_writes_it)
+    monkeypatch.setattr(installing, "objection", lambda *_: None)
+    refused(tmp_path, "pip could not")
+    assert program.read_text() == "#!/bin/sh\n"
+    refused(tmp_path, f"{program} is not of an installation, so nothing was installed; move it away, or name another")
+    assert program.read_text() == "#!/bin/sh\n"
+
+
+def test_what_a_killed_installation_left_there_is_ours_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "opt/bin").mkdir(parents=True)
+    (tmp_path / "opt/bin/appliance").symlink_to("../current/bin/appliance")
+
+    def fail(*_: object) -> None:
+        raise StoreError("pip could not")
+
+    monkeypatch.setattr(installing, "_fill", fail)
+    monkeypatch.setattr(installing, "objection", lambda *_: None)
+    refused(tmp_path, "pip could not")
+    assert list((tmp_path / "opt/bin").iterdir()) == []
 
 
 def test_a_version_that_runs_is_not_deleted_under_it(tmp_path: Path) -> None:

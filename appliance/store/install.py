@@ -16,6 +16,7 @@ import errno
 import fcntl
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from appliance.store.manifest import LIBRARIES, MANIFEST, MODELS, WHEELS, Host, 
 from appliance.store.pip import complaint
 
 _SLACK = 1.4
+_VERSION = re.compile(r"\d[^-]*-[a-z0-9_]{8}")  # a version of ours and what `mkdtemp` adds
 """Bytecode beside each source, and blocks that are not full."""
 
 _THROUGH = Path("../current/bin/appliance")
@@ -232,10 +234,10 @@ def current(prefix: Path) -> Path | None:
 
 
 def _sweep(prefix: Path, keep: Collection[Path | None]) -> None:
-    """Delete the other versions. What runs, or cannot be deleted now, waits for the next time."""
+    """Delete our other versions, and nobody else's. What runs, or cannot be deleted now, waits for the next time."""
     with suppress(OSError):
         for folder in (prefix / "versions").iterdir():
-            if folder not in keep and not runs(folder):
+            if _VERSION.fullmatch(folder.name) and folder not in keep and not runs(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -45,8 +45,10 @@ def installed(folder: Path, prefix: Path) -> Path:
 
 
 def test_an_upgrade_keeps_the_one_before_and_sweeps_the_others(folder: Path, tmp_path: Path) -> None:
+    others = tmp_path / "opt/versions/3.11.7"  # of a tool that keeps its versions there, too
+    others.mkdir(parents=True)
     first, second, third = (installed(folder, tmp_path / "opt") for _ in range(3))
-    assert sorted((tmp_path / "opt/versions").iterdir()) == sorted([second, third])
+    assert sorted((tmp_path / "opt/versions").iterdir()) == sorted([others, second, third])
     assert first not in (second, third)
 
 

@@ -33,8 +33,8 @@ from appliance.store.manifest import LIBRARIES, MANIFEST, MODELS, WHEELS, Host, 
 from appliance.store.pip import complaint
 
 _SLACK = 1.4
-_VERSION = re.compile(r"\d[^-]*-[a-z0-9_]{8}")  # a version of ours and what `mkdtemp` adds
 """Bytecode beside each source, and blocks that are not full."""
+_VERSION = re.compile(r"\d[^-]*-[a-z0-9_]{8}")  # a version of ours and what `mkdtemp` adds
 
 _THROUGH = Path("../current/bin/appliance")
 """Where our `PREFIX/bin/appliance` leads."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator
@@ -103,6 +104,11 @@ class Answer:
         except BackendError as error:
             outcome = "refused" if error.fault in (Fault.REQUEST, Fault.TOO_LONG) else "failed"
             counts.failed += outcome == "failed"
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            if self._relay.stopped is not None:
+                outcome = "failed"
+                counts.failed += 1
             raise
         finally:
             counts.running -= 1

@@ -12,17 +12,20 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 
 from appliance.answer import Answer
+from appliance.backends import box
 from appliance.backends.cloud import CloudBackend, CloudTarget
 from appliance.backends.health import Health, Patient
 from appliance.backends.local import LocalBackend
 from appliance.backends.process import Engine
-from appliance.backends.refused import crashed
+from appliance.backends.refused import stopped
 from appliance.config import Config, LocalConfig, TimeoutConfig, UpstreamConfig
 from appliance.core.attempt import Tried
 from appliance.core.budget import Budget
 from appliance.core.chat import ChatRequest
+from appliance.core.fault import BackendError, Fault
 from appliance.core.habits import Habits
 from appliance.core.offline import place
 from appliance.core.pulse import Timeouts
@@ -30,6 +33,7 @@ from appliance.core.relay import Relay
 from appliance.core.route import LOCAL, Offer, concrete, legs, models
 from appliance.core.scopes import Breakers
 from appliance.core.seams import Backend
+from appliance.core.size import in_words
 from appliance.counting import Counted, count_tokens
 from appliance.dialects.known import DIALECTS
 from appliance.drive import drive
@@ -43,6 +47,8 @@ log = logging.getLogger("appliance")
 
 AT_ONCE = ("standby", "unload_after", "overflow")
 """Keys of [local] that come true without another engine."""
+WEIGHED_WITHIN = 20.0
+"""Seconds in which a model is weighed before it comes in the place of another."""
 EXCHANGED = "The local model was exchanged for another."
 
 
@@ -68,6 +74,8 @@ class Appliance:
         """What the configuration asks for on the box since the last reload, and is not there yet."""
         self.wish = asyncio.Event()
         """Set with it."""
+        self.refused: str | None = None
+        """Why the box does not have what the configuration asks for, if it was looked at."""
         self.proven: tuple[LocalConfig, Resolved] | None = None
         """What has answered on this box: what is loaded again when another cannot be."""
         self.started_at = time.time()
@@ -126,7 +134,7 @@ class Appliance:
             breaker=config.breaker,
         )
         asked = config.local, model or self.model
-        self.wanted = None if self.has(*asked) else asked
+        self.wanted, self.refused = None if self.has(*asked) else asked, None
         if self.wanted is not None:
             self.wish.set()
         waiting = tuple(
@@ -141,6 +149,29 @@ class Appliance:
         """Is the engine in place one of these?"""
         return (_at_once(local, self.config.local), model) == (self.config.local, self.model)
 
+    async def refusal(self, local: LocalConfig, model: Resolved) -> str | None:
+        """Why can this model not come in the place of the one there is? Nothing is loaded for the question; what nobody
+        can tell in time is tried."""
+        spec, gone = engine_spec(local, model), self.engine.memory
+        weigh = partial(
+            box.weigh,
+            spec.path,
+            context=spec.context,
+            slots=spec.slots,
+            kv_type=spec.kv_type,
+            gpu_layers=spec.gpu_layers,
+            patience=WEIGHED_WITHIN,
+        )
+        try:
+            machine = await asyncio.to_thread(box.describe, patience=WEIGHED_WITHIN)
+            weight = await asyncio.to_thread(weigh)
+        except BackendError as error:
+            return error.message if error.fault in (Fault.CONFIG, Fault.CRASHED) else None
+        if gone is None or weight.fits or weight.least(machine) <= machine.ram_free + gone:
+            return None
+        least, free = in_words(weight.least(machine)), in_words(machine.ram_free + gone)
+        return f"it takes at least {least} of memory, and {free} would be free."
+
     async def exchange(self, local: LocalConfig, model: Resolved, *, patience: float) -> None:
         """Put another engine in the place of this one: box memory holds one of them. Clouds go on answering; what the
         box is asked meanwhile waits for the new engine, and so does, after `patience` seconds, what the old one was
@@ -151,10 +182,16 @@ class Appliance:
         self.config, self.model = replace(self.config, local=local), model
         self._leaving.append(before)
         await before.idle(patience)
-        await before.stop(because=crashed(EXCHANGED, innocent=True))
+        await before.stop(because=stopped(EXCHANGED))
         self._leaving.remove(before)
         if not self._over:
             await self.engine.start()
+
+    def break_off(self) -> int:
+        """End every answer that is under way, as ours to answer for; how many that are."""
+        for relay in self.running:
+            relay.stop()
+        return len(self.running)
 
     def _engine(self, local: LocalConfig, model: Resolved) -> Engine:
         engine = Engine(

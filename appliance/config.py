@@ -13,7 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -176,6 +176,8 @@ def _from_file(path: Path, environ: Mapping[str, str], keys: bool) -> Config:
     clouds, warnings = upstreams.of_file(document, table.get("upstream", []), environ, home, keys=keys)
     if values["local"].get("model", "").endswith(".gguf") and not values["local"]["model"].startswith("hf:"):
         values["local"]["model"] = str(document.beside(values["local"]["model"], home))
+    if "upstream" not in table:
+        warnings += _passed_over(path, environ)
     return Config(
         server=ServerConfig(**values["server"]),
         local=LocalConfig(**values["local"]),
@@ -188,6 +190,17 @@ def _from_file(path: Path, environ: Mapping[str, str], keys: bool) -> Config:
         source=path,
         warnings=tuple(warnings),
     )
+
+
+def _passed_over(path: Path, environ: Mapping[str, str]) -> Iterator[str]:
+    """What somebody should hear who has keys in the environment, and a file that never speaks of clouds."""
+    set_here = [cloud for cloud in PUBLIC_CLOUDS if environ.get(cloud.variable or "", "").strip()]
+    if set_here:
+        variables = " and ".join(f"{cloud.variable}" for cloud in set_here)
+        yield (
+            f"{variables} {'is' if len(set_here) == 1 else 'are'} set, but {path} names no cloud, so none is asked; "
+            f'write [[upstream]] with preset = "{set_here[0].name}" into it, or upstream = [] at its top to want none.'
+        )
 
 
 def listening_at(config: Config, *, host: str | None, port: int | None) -> Config:

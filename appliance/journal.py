@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from appliance.core.fault import Fault
+from appliance.core.fault import NOBODYS, Fault
 from appliance.core.first_words import NAME as SLOW
 from appliance.core.first_words import sentence
 from appliance.core.route import LOCAL
@@ -41,8 +41,8 @@ TURNED_AWAY = 60
 MOST_DEGRADED = 16
 """So many names of what was done less well are told, and kept."""
 NOBODY = "nobody"
-BLAMELESS = frozenset(fault.value for fault in (Fault.REQUEST, Fault.TOO_LONG, Fault.GONE))
-"""What went wrong and says nothing about whoever was asked: it was the caller."""
+BLAMELESS = frozenset(fault.value for fault in NOBODYS | {Fault.REQUEST, Fault.TOO_LONG})
+"""What went wrong and says nothing about whoever was asked: it was the caller, or we."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +257,7 @@ class Journal:
         self._recent.append(attempt)
         # Somebody must fix a configuration; everything else heals or is the caller's.
         level = logging.ERROR if attempt.fault is Fault.CONFIG else logging.WARNING
-        if attempt.fault in (Fault.REQUEST, Fault.GONE) or attempt.blameless:
+        if attempt.fault is Fault.REQUEST or attempt.fault in NOBODYS or attempt.blameless:
             level = logging.INFO
         log.log(
             level,

@@ -6,9 +6,9 @@ Rules of this file:
    counted. Only the writing thread ever calls SQLite.
 2. A commit holds whole requests, in the order in which they ended, half a second of them at once. What is committed
    survives the end of this process, however sudden; a power cut may cost the last commits, never the file.
-3. Nothing ends it. A full disk: records stay in line and are tried again. A damaged file: it is set aside, and a new
-   one begun. A file of a later version, or a folder that cannot be written: nothing is kept. Each is one log line,
-   said at the start if it is so at the start.
+3. Nothing ends it. A full disk, a folder that cannot be written, a file of a later version: records stay in line and
+   are tried again; what still waits at the end is lost. A damaged file: it is set aside, and a new one begun. Each is
+   one log line, said at the start if it is so at the start.
 4. It stays small: old records go first, by age and by size.
 5. Whoever reads does so beside the writer, and never changes the file.
 """
@@ -45,10 +45,8 @@ TOGETHER = 0.5
 AGAIN = 5.0  # seconds until what could not be written is tried again
 TIDY_EVERY = 500  # records
 TIDY_AFTER = 3600.0
-CANNOT = (
-    "The journal %s cannot be written (%s), so nothing is kept for now; answers go on, it is tried again, and "
-    '"appliance doctor" says what to do.'
-)
+CANNOT = 'The journal %s cannot be written (%s); answers go on, records wait, and "appliance doctor" says what to do.'
+LOST = "The journal could not be written to the end; records that are lost with this process: %d."
 BUSY_S = 5.0  # two services with one state folder take turns
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -178,8 +176,11 @@ class Ledger:
                 self._closing.wait(self._again)
                 self._woken.set()
         with self._lock:
-            self._dropped += len(self._line)
+            lost = len(self._line)
+            self._dropped += lost
             self._line.clear()
+        if lost:
+            log.error(LOST, lost)
         self._shut()
 
     def _written(self, batch: Sequence[Record]) -> bool:

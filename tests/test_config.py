@@ -163,6 +163,20 @@ def test_every_key_arrives_where_it_belongs(tmp_path: Path) -> None:
     assert config.warnings == ()
 
 
+def test_keys_beside_a_file_that_never_speaks_of_clouds_are_told_of(tmp_path: Path) -> None:
+    keys = {"OPENAI_API_KEY": "sk-1", "DEEPSEEK_API_KEY": " ", "N1N_API_KEY": "n-1"}
+    config = load(tmp_path, "[local]\nslots = 2", **keys)
+    assert (config.upstreams, config.warnings) == (
+        (),
+        (
+            f"OPENAI_API_KEY and N1N_API_KEY are set, but {tmp_path}/appliance.toml names no cloud, so none is asked; "
+            'write [[upstream]] with preset = "openai" into it, or upstream = [] at its top to want none.',
+        ),
+    )
+    assert load(tmp_path, "upstream = []", **keys).warnings == ()
+    assert load(tmp_path, CLOUD, **keys).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("section", "values"),
     [

@@ -115,7 +115,7 @@ def test_every_cloud_of_the_environment_has_its_row() -> None:
 def test_every_reason_for_a_fallback_is_named() -> None:
     [line] = [line for line in CONFIGURATION.splitlines() if line.startswith("| `x-appliance-fallback`")]
     # A bad answer is kept by who has it, and nobody else answers.
-    others = {Fault.REQUEST, Fault.CRASHED, Fault.QUALITY, Fault.GONE}
+    others = {Fault.REQUEST, Fault.CRASHED, Fault.QUALITY, Fault.GONE, Fault.STOPPED}
     reasons = {fault.value for fault in Fault if fault not in others}
     assert {reason for reason in reasons if f"`{reason}`" not in line} == set()
 

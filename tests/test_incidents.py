@@ -57,7 +57,7 @@ def test_what_counts_is_when_a_leg_ended_not_when_its_request_did() -> None:
 
 
 def test_a_caller_who_errs_or_leaves_is_neither_a_failure_nor_an_answer() -> None:
-    blameless = [Fault.REQUEST, Fault.TOO_LONG, Fault.GONE]
+    blameless = [Fault.REQUEST, Fault.TOO_LONG, Fault.GONE, Fault.STOPPED]
     for fault in Fault:
         one = record(asked("openai", fault.value, at=20), outcome="refused", request_id="x", served_by="openai")
         alone, within = told(one), told(failed(10), one, well(30))

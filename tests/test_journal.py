@@ -13,6 +13,7 @@ LEVELS = {
     Fault.CONFIG: logging.ERROR,
     Fault.REQUEST: logging.INFO,
     Fault.GONE: logging.INFO,
+    Fault.STOPPED: logging.INFO,
     Fault.UNREACHABLE: logging.WARNING,
     Fault.SERVER: logging.WARNING,
     Fault.BROKEN: logging.WARNING,

@@ -305,7 +305,9 @@ def test_a_file_that_cannot_be_opened_for_an_unforeseen_reason_drops_no_record_t
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux only")
-def test_a_folder_that_cannot_be_made_is_a_trouble_with_a_word(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_a_trouble_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("")
     one = Ledger(tmp_path / "file" / "journal.sqlite3", **QUICK)
     until(lambda: one.standing.trouble is not None)  # and nobody has asked it to keep anything
@@ -313,6 +315,7 @@ def test_a_folder_that_cannot_be_made_is_a_trouble_with_a_word(tmp_path: Path) -
     one.keep(numbered(1)[0])
     one.close()
     assert one.standing.dropped == 1
+    assert caplog.messages == [ledger.CANNOT % (one.path, one.standing.trouble), ledger.LOST % 1]
 
 
 @pytest.mark.parametrize("damage", ["nonsense", "a page in the middle", "empty"])

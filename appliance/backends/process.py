@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from appliance.backends.child import Child, EngineReady, EngineSpec, how, spawn
@@ -109,6 +110,19 @@ class Engine:
     def able(self) -> bool:
         """Would a request be answered now? One that is asleep wakes for it."""
         return self.state in ("ready", "careful", "asleep") or (self._waking and self.state == "loading")
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that the box has back when the process has ended, if the system tells. What it only maps counts as free
+        all the while."""
+        if self.pid is None:
+            return 0
+        try:
+            lines = Path(f"/proc/{self.pid}/status").read_text("utf-8").splitlines()
+        except OSError:
+            return None
+        sizes = (line.partition(":") for line in lines if line.startswith(("RssAnon:", "RssShmem:", "VmLck:")))
+        return sum(1024 * int(size.split()[0]) for _, _, size in sizes)
 
     # ------------------------------------------------------------------------------------------------ its life
 

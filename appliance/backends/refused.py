@@ -25,6 +25,11 @@ def crashed(reason: str | None = None, *, innocent: bool = False) -> BackendErro
     return BackendError(Fault.CRASHED, reason or CRASHED, status=500, innocent=innocent)
 
 
+def stopped(reason: str) -> BackendError:
+    """We ended the process, and another comes in its place."""
+    return BackendError(Fault.STOPPED, reason, status=500, innocent=True)
+
+
 def over(reason: str | None = None) -> BackendError:
     """There is no engine, and there will be none."""
     return BackendError(Fault.SERVER, reason or STOPPED, status=500)

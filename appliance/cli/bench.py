@@ -146,7 +146,7 @@ def _model(args: argparse.Namespace, config: Config) -> Iterator[tuple[str, Reso
             except OSError as error:
                 raise Unwell(f"{config.paths.cache} cannot be written: {error.strerror}; correct that.") from None
             path = folder / path.name
-            with progress(f"writing {shape.title}, {shape.bytes / 1e9:.1f} GB of random weights,") as report:
+            with progress(f"writing {shape.title}, {shape.bytes / 1e9:.1f} GB of random weights") as report:
                 write_random(shape, path, progress=report)
         yield str(path), resolve(str(path), config)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.cli.outcome import FINE, INTERRUPTED, NOT_WELL, Unwell, command, group
+from appliance.cli.outcome import FINE, INTERRUPTED, NOT_WELL, Misused, Unwell, command, group
 from appliance.cli.progress import progress, say
 from appliance.cli.reach import chosen
 from appliance.config import load_config
@@ -42,13 +43,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         example="appliance bundle create -o appliance.tar --model starter --python 3.11",
     )
     each.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="where to write the bundle")
-    each.add_argument(
+    which = each.add_mutually_exclusive_group()
+    which.add_argument(
         "--model",
         metavar="NAME",
         action="append",
         help="a model of the catalog, more than once for more; default: [local] model",
     )
-    each.add_argument("--without-model", action="store_true", help="no model: an upgrade for a box that has one")
+    which.add_argument("--without-model", action="store_true", help="no model: an upgrade for a box that has one")
     each.add_argument("--python", metavar="LIST", default=PYTHONS, help=f"for which Pythons; default {PYTHONS}")
     names = ", ".join([*(one.name for one in BASELINES), NATIVE])
     each.add_argument(
@@ -83,25 +85,18 @@ def create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from appliance.store import bundle
     from appliance.store.install import ended_as_by_ctrl_c, this_box
     from appliance.store.manifest import baseline_named
-    from appliance.store.own import HUB, known
 
     box = this_box()
     usual = next((one.name for one in BASELINES if one.machine == box.machine), NATIVE)
     names = [] if args.without_model else args.model or [config.local.model]
-    for name in names:
-        if name.endswith(".gguf") and not name.startswith(HUB):
-            raise Unwell(
-                f"a bundle takes models of the store, and {name} is a file; run "
-                f'"appliance models import {name}" and say its name with --model.'
-            )
     wanted = bundle.Wanted(
         baseline=baseline_named(args.baseline or usual, box.machine, box.cpu),
         pythons=pythons(args.python),
-        models=tuple(known(name, config.paths.models) for name in names),
+        models=tuple(bundle.carried(name, config.paths.models) for name in names),
         wheels=args.wheels,
     )
     if args.wheels and not any(args.wheels.glob("*.whl")):
-        raise Unwell(f"there is no wheel in {args.wheels}; --wheels names a folder that holds some.")
+        raise Misused(f"there is no wheel in {args.wheels}; --wheels names a folder that holds some.")
     if args.output.is_dir():
         raise Unwell(f"{args.output} is a folder; name a file in it.")
     if not os.access(args.output.absolute().parent, os.W_OK):  # llama.cpp may have to be compiled before it is written
@@ -124,17 +119,18 @@ def create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         print("Interrupted; no bundle was written.", file=sys.stderr)
         return INTERRUPTED
     _describe(args.output, made)
-    print(f"\nOn the other box: tar xf {args.output.name} && sh appliance-bundle-{made.manifest.version}/install.sh")
+    name = shlex.quote(args.output.name)
+    print(f"\nOn the other box: tar xf {name} && sh appliance-bundle-{made.manifest.version}/install.sh")
     return FINE
 
 
 def pythons(text: str) -> tuple[str, ...]:
-    """ "3.11,3.12" as a list. Raises `Unwell`."""
+    """ "3.11,3.12" as a list. Raises `Misused`."""
     found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     for one in found:
         major, _, minor = one.partition(".")
         if major != "3" or not minor.isdecimal() or int(minor) < 11:
-            raise Unwell(f'"{one}" is no Python that the appliance runs on; write for example --python 3.11,3.13.')
+            raise Misused(f'"{one}" is no Python that the appliance runs on; write for example --python 3.11,3.13.')
     return found
 
 

@@ -27,11 +27,13 @@ from appliance.store.fit import (
     WORDS,
     Verdict,
     burden_of,
+    disk_bytes_of,
     guess_burden,
     guessed,
     need_of,
     rank_of,
     recommend,
+    refusal_of,
     shared,
     weighed,
 )
@@ -42,6 +44,8 @@ from appliance.store.store import installed, part_of, place
 
 MEMORY_SHARE = 1.25
 """Of the bytes of a file, where the catalog does not say what it takes in memory."""
+DISK = 1e9
+"""Bytes per second of a good disk, to have a notion of one that was not measured."""
 KV_TYPES = ("f16", "q8_0", "q4_0")
 
 
@@ -254,7 +258,7 @@ def _one(this: _Box, given: str, *, as_json: bool) -> int:
         if not path.is_file():
             return _not_here(this, given, path, as_json=as_json)
         weight = this.weigh(path)
-    (speed,) = this.speeds([(burden_of(weight), _share(weight))])
+    speed = None if refusal_of(weight) else this.speeds([(burden_of(weight), _share(weight))])[0]
     fastest = probing.bandwidth(this.config.paths.cache, this.machine)
     row = weighed(given, weight, speed)
     if as_json:
@@ -293,13 +297,18 @@ def details(weight: Weight, row: Verdict, machine: Machine, bandwidth: float) ->
     yield ""
     yield columns(("", "MEMORY", ""), _bill(weight, placed, machine))
     yield ""
-    if weight.chosen is None:
-        yield f"It does not fit: {weight.refusal}"
-        return
     slots = "slot" if weight.slots == 1 else "slots"
-    yield f"The engine would give {weight.slots} {slots} {placed.context:,} tokens each, on {row.where}." + (
-        "" if placed.steps else " That is what was asked for."
-    )
+    given = f"{weight.slots} {slots} {placed.context:,} tokens each"
+    if refusal := refusal_of(weight):
+        yield f"It does not fit. {refusal}"
+        if weight.chosen is not None:
+            slow = disk_bytes_of(weight, placed, machine.ram_free)
+            yield (
+                f"The engine would still try, and give {given}. A token reads {_gigabytes(slow)} from disk then: at"
+                f" {DISK / 1e9:.0f} GB/s that takes {_seconds(slow / DISK)}."
+            )
+        return
+    yield f"The engine would give {given}, on {row.where}." + ("" if placed.steps else " That is what was asked for.")
     yield from placed.steps
     if row.speed is None:
         return

@@ -78,7 +78,7 @@ def reading(config: Config, *, since: float = -math.inf) -> Iterator[tuple[Path,
                 'and "appliance doctor" says whether it can.'
             ) from None
     except Unreadable as error:
-        raise Unwell(f"the journal {path} cannot be read: {error}.") from None
+        raise Unwell(f'the journal {path} cannot be read: {error}; "appliance doctor" says what to do.') from None
     if trouble is not None:
         raise Unwell(
             f"the service cannot write the journal {path} ({trouble}), so what happens now is not in it; "

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from appliance.cli.outcome import FINE, INTERRUPTED, NOT_WELL, Unwell, command, complain, group
 from appliance.cli.progress import progress, say, steps
@@ -14,10 +15,11 @@ from appliance.cli.reach import chosen
 from appliance.cli.status import columns
 from appliance.config import Config, load_config
 from appliance.core.fault import BackendError, Fault
+from appliance.core.machine import Weight
 from appliance.core.size import in_words
-from appliance.store.catalog import BOXES, Entry, StoreError, Unopenable, read_catalog
+from appliance.store.catalog import BOXES, Entry, StoreError, Unopenable, find, read_catalog
 from appliance.store.disk import leftovers
-from appliance.store.own import known, own
+from appliance.store.own import HUB, begun, known, own, split
 from appliance.store.store import installed, part_of, path_of, place, verify
 
 FORMS = "a name of the catalog, or hf:OWNER/REPO/FILE.gguf"
@@ -76,7 +78,11 @@ def list_all(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ, keys=False)
     models = config.paths.models
     used = in_use(config)
-    rows = [_row(entry, models, in_use=path_of(entry, models) == used) for entry in (*read_catalog(), *own(models))]
+    rows = [
+        _row(entry, models, here=installed(entry, models), in_use=path_of(entry, models) == used)
+        for entry in (*read_catalog(), *own(models))
+    ]
+    rows += [_row(entry, models, here=False, in_use=False) for entry in begun(models)]
     print(columns(("NAME", "HERE", "SIZE", "LICENSE", "WHAT IT IS"), rows))
     print(f"\nThe models lie in {models}")
     return FINE
@@ -90,8 +96,7 @@ def in_use(config: Config) -> Path | None:
         return None
 
 
-def _row(entry: Entry, models: Path, *, in_use: bool) -> tuple[str, ...]:
-    here = installed(entry, models)
+def _row(entry: Entry, models: Path, *, here: bool, in_use: bool) -> tuple[str, ...]:
     size = sum(part_of(entry, part, models).stat().st_size for part in entry.parts) if here else entry.bytes
     state = _begun(entry, models) if not here else "in use" if in_use else "yes"
     best = ", ".join(BOXES[box] for box in entry.boxes)
@@ -104,13 +109,15 @@ def _begun(entry: Entry, models: Path) -> str:
     """How much of an interrupted download is here?"""
     parts = [part_of(entry, part, models) for part in entry.parts]
     here = sum(path.stat().st_size for part in parts for path in (part, *leftovers(part)) if path.is_file())
-    whole = entry.bytes or entry.roughly or 0
-    return f"{min(99, 100 * here // whole)} %" if here and whole else "-"
+    whole = entry.bytes or entry.roughly
+    if not here:
+        return "-"
+    return f"{min(99, 100 * here // whole)} %" if whole else f"{in_words(here)} of it"
 
 
 def pull_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ, keys=False)
-    place(args.name, config.paths.models)  # a wrong name is a wrong setup, not a failed download
+    split(args.name) if args.name.startswith(HUB) else find(args.name)  # a wrong name is a wrong setup
     from appliance.store.hub import hub_of
     from appliance.store.install import ended_as_by_ctrl_c
     from appliance.store.pull import pull, wanted
@@ -143,10 +150,15 @@ def opens(path: Path) -> None:
         Unopenable: it never will, and a pull deletes what it brought.
         StoreError: it does not now, and perhaps for a reason that is not in the file.
     """
+    weighed(path, context=256, slots=1, gpu_layers=0)
+
+
+def weighed(path: Path, **asked: Any) -> Weight:
+    """What it takes, if llama.cpp takes it. Raises as `opens`."""
     from appliance.backends.box import weigh
 
     try:
-        weigh(path, context=256, slots=1, gpu_layers=0)
+        return weigh(path, **asked)
     except BackendError as error:
         if error.fault is Fault.CONFIG and LASTING.search(str(error)):
             raise Unopenable(str(error)) from None

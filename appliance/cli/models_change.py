@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.cli.models import in_use, opens
-from appliance.cli.outcome import FINE, INTERRUPTED, Misused, Unwell, command
+from appliance.cli.models import in_use, opens, weighed
+from appliance.cli.outcome import FINE, INTERRUPTED, Misused, Unwell, command, complain
 from appliance.cli.progress import say, steps
 from appliance.cli.reach import chosen
 from appliance.cli.status import columns
 from appliance.config import Config, load_config, places
 from appliance.core.size import in_words
 from appliance.store.catalog import StoreError, Unopenable
+from appliance.store.fit import refusal_of
 from appliance.store.own import HUB, known, of_place
-from appliance.store.store import files_of, path_of, remove, resolve
+from appliance.store.store import files_of, is_path, path_of, remove, resolve
 
 if TYPE_CHECKING:
     import tomlkit
@@ -104,14 +105,14 @@ def import_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def use_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = load_config(chosen(args.config), environ, keys=False)
-    model = args.name
-    if model.endswith(".gguf") and not model.startswith("hf:"):
-        model = str(Path(model).expanduser().absolute())
-    else:
-        model = known(model, config.paths.models).name
+    given, models = args.name, config.paths.models
+    model = str(Path(given).expanduser().absolute()) if is_path(given) else known(given, models).name
     path = resolve(model, config).path  # it is there, and can chat
+    local = config.local
     try:
-        opens(path)
+        weight = weighed(
+            path, context=local.context, slots=local.slots, kv_type=local.kv_type, gpu_layers=local.gpu_layers
+        )
     except Unopenable:
         raise
     except StoreError as error:  # that is this box, for now, and no wrong model
@@ -120,6 +121,11 @@ def use_one(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     write_model(file, model, config)
     print(f"[local] model is {shlex.quote(model)} now, in {file}.")
     print('A running appliance takes it over at SIGHUP ("systemctl reload appliance"); "appliance serve" starts one.')
+    if config.source is None and config.upstreams:
+        clouds = ", ".join(f"{cloud.name} ({cloud.key_from})" for cloud in config.upstreams)
+        print(f"The file names the clouds of the environment too, and a start needs their keys from now on: {clouds}.")
+    if refusal := refusal_of(weight):
+        complain(refusal)
     return FINE
 
 

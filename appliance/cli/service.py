@@ -129,7 +129,7 @@ def _systemd(args: argparse.Namespace, wanted: Wanted, environ: Mapping[str, str
             f"nothing of it is running; remove {systemd.file} by hand if it is there."
             if args.verb == "uninstall"
             else f'have what runs it start "{shlex.join([*wanted.program, "serve"])}", '
-            "and start it again unless it exits with 64."
+            "and start it again unless it exits with 64 or 2."
         )
         raise Unwell(f"this machine is not run by systemd; {instead}")
     if not args.user and os.geteuid() != 0:

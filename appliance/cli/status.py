@@ -151,6 +151,8 @@ def table(status: Mapping[str, Any]) -> str:
     if engine.get("state") in MEANING:
         blocks.append(MEANING[engine["state"]])
     blocks += [f"The model was loaded otherwise than asked: {step}" for step in engine.get("steps_down") or ()]
+    if engine.get("refused"):
+        blocks.append(f"The configured model is not the one that answers: {engine['refused']}")
     if engine.get("failure"):
         blocks.append(f"The local model: {engine['failure']}")
     blocks += [
@@ -181,11 +183,11 @@ def _cloud(upstream: Mapping[str, Any]) -> Sequence[str]:
 
 def _journal(journal: Mapping[str, Any]) -> str | None:
     """Nothing, as long as it is kept."""
-    dropped, trouble = journal.get("dropped"), journal.get("trouble")
-    lost = f"{dropped} records were dropped" if dropped else "nothing is lost yet"
+    waiting, dropped, trouble = (journal.get(word) or 0 for word in ("waiting", "dropped", "trouble"))
     if trouble:
-        return f"The journal cannot be written ({trouble}); {lost}."
-    return f"The journal: {lost} since the start, because nobody could write them in time." if dropped else None
+        return f"The journal cannot be written ({trouble}); records that wait in memory: {waiting}, dropped: {dropped}."
+    lost = f"{dropped} records were dropped since the start, because nobody could write them in time."
+    return f"The journal: {lost}" if dropped else None
 
 
 def _engine(engine: Mapping[str, Any]) -> Sequence[str]:

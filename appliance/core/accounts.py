@@ -12,7 +12,7 @@ from appliance.core.again import pause_before
 from appliance.core.attempt import Attempt, Tried
 from appliance.core.budget import Budget
 from appliance.core.chat import ChatRequest
-from appliance.core.fault import BackendError, Fault
+from appliance.core.fault import NOBODYS, BackendError, Fault
 from appliance.core.habits import Habits
 from appliance.core.pulse import Heard, Pulse, Timeouts
 from appliance.core.route import Leg
@@ -136,7 +136,7 @@ class Accounts:
             breakers = self._breakers[one.leg.name]
             if wrong is None:
                 breakers.succeed(leave, now)
-            elif wrong.fault is Fault.GONE or blameless or not counts:
+            elif wrong.fault in NOBODYS or blameless or not counts:
                 breakers.abandon(leave)
             else:
                 breakers.fail(leave, now, wrong, jitter=self._jitter)

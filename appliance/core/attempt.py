@@ -13,7 +13,7 @@ from appliance.core.chat import ChatRequest
 from appliance.core.draft import Draft
 from appliance.core.echo import Echo
 from appliance.core.events import Event, Finish, Takeover, TextDelta, Usage, carries_content
-from appliance.core.fault import BackendError, Fault
+from appliance.core.fault import NOBODYS, BackendError, Fault
 from appliance.core.pulse import Pulse
 from appliance.core.quality import Complaint, Taste
 from appliance.core.route import Leg
@@ -169,7 +169,7 @@ class Attempt:
             model=self.leg.model,
             flaw=self.flaw() if error is None else None,
             patient=self.pulse.patient,
-            blameless=blameless or (error is not None and error.fault is Fault.GONE),
+            blameless=blameless or (error is not None and error.fault in NOBODYS),
         )
 
     def _counted(self, usage: Usage) -> Usage:

@@ -23,12 +23,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from appliance.core.fault import BackendError, Fault
+from appliance.core.fault import NOBODYS, BackendError, Fault
 
 State = Literal["closed", "open", "half-open", "offline"]
 """A breaker by itself is never offline; an upstream's breakers are (`scopes`)."""
 
-UNCOUNTED = frozenset({Fault.REQUEST, Fault.TOO_LONG, Fault.CRASHED, Fault.GONE})
+UNCOUNTED = frozenset({Fault.REQUEST, Fault.TOO_LONG, Fault.CRASHED}) | NOBODYS
 """What tells nothing about a cloud. CONFIG is certain after one, and all others count."""
 LONGEST_COOLDOWN = 300.0
 LONGEST_RETRY_AFTER = 600.0

@@ -25,6 +25,11 @@ class Fault(enum.Enum):
     CRASHED = "crashed"  # the engine process died under the answer: the same leg goes on after a restart
     QUALITY = "quality"  # it answered to the end, and badly: the client keeps it, and it is counted
     GONE = "gone"  # the client left: nobody's failure
+    STOPPED = "stopped"  # we ended it, to exchange the model or to end the service: nobody's failure either
+
+
+NOBODYS = frozenset({Fault.GONE, Fault.STOPPED})
+"""What says nothing against whoever was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

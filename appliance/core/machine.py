@@ -97,6 +97,16 @@ class Weight:
     chosen: Placement | None
     refusal: str | None = None
 
+    @property
+    def fits(self) -> bool:
+        """As the box is now: what would be read from disk for every token does not."""
+        return self.chosen is not None and not self.chosen.from_disk
+
+    def least(self, machine: Machine) -> int:
+        """Bytes of RAM without which it will never fit: hardly a cache, and all GPUs to itself."""
+        on_gpus = sum(device.total for device in machine.devices)
+        return self.process + self.asked.buffers + max(0, self.model - on_gpus)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:

@@ -41,7 +41,7 @@ from appliance.core.habits import Habits
 from appliance.core.pulse import NEVER, Heard, Timeouts, moves_on, nobody, thinks
 from appliance.core.route import KEPT, Leg, for_the_box, forgotten
 from appliance.core.scopes import Breakers, Leave
-from appliance.core.verdict import refused_after, verdict
+from appliance.core.verdict import refused_after, stopped, stopping, verdict
 
 DEATHS_TO_REFUSE = 2
 SKIPPED = "breaker-open"
@@ -71,6 +71,8 @@ class Relay:
         self._draft = Draft(request.n, request.dialect)
         self._again: set[str] = set()  # legs that were asked twice
         self._deaths = 0
+        self.stopped: BackendError | None = None
+        """What the client hears, once it is we who break the answer off."""
         self._errors: list[tuple[Leg, BackendError]] = []
         self._author: Attempt | None = None  # whose words came last,
         self._cut = SKIPPED  # and why there were no more of them
@@ -89,6 +91,8 @@ class Relay:
     @property
     def deadline(self) -> float:
         """When `expire` is to be called, if nothing else has happened by then."""
+        if self.stopped is not None:
+            return 0.0
         deadline = self._accounts.given_up_at(self._one) if self._one else NEVER
         other = self._accounts.given_up_at(self._rival) if self._rival is not None else self._late
         return deadline if deadline < other else other
@@ -180,7 +184,7 @@ class Relay:
         self._errors.append((one.leg, error))
         if one.spoke:
             self._author, self._cut = one, error.fault.value
-        crashed = error.fault is Fault.CRASHED
+        crashed = error.fault in (Fault.CRASHED, Fault.STOPPED)  # the next process goes on
         if not (one.draft.content and (self._request.stream or (crashed and one.draft.continuable))):
             # Nothing of it has gone out: the next leg answers from the start.
             self._draft = Draft(self._request.n, self._request.dialect)
@@ -203,6 +207,8 @@ class Relay:
         assert self._one is not None
         if now < self.deadline:
             return []  # it has moved since: the way to a cloud is back
+        if self.stopped is not None and not self._one.finished:
+            return [*self.cancel(now)[:-1], Done(self.stopped)]
         if self._rival is None and now >= self._late:
             actions = self._race(now)
             if actions or now < self._accounts.given_up_at(self._one):
@@ -215,16 +221,20 @@ class Relay:
         return self._failed(one, self._accounts.given_up(one, now), now)
 
     def cancel(self, now: float) -> list[Action]:
-        """The client left: nobody's failure. If it had its whole answer by then, that is an answer."""
+        """The client left, or is `stopped`: nobody's failure. If it had its whole answer by then, that is an answer."""
         if self._one is None or not self._one.running:
             return [Done()]
-        gone = BackendError(Fault.GONE, "The client left.")
+        gone = BackendError(Fault.GONE, "The client left.") if self.stopped is None else stopped()
         if now < self._one.pulse.called_at:  # between two tries: the second was never made
             self._accounts.unused(self._one.leg, self._one.leave)
             return [Done()]
         running = [one for one in (self._one, self._rival) if one is not None]
         self._rival = None
         return [*(self._accounts.over(one, None if one.finished else gone, now) for one in running), Done()]
+
+    def stop(self) -> None:
+        """The service ends, and cannot wait for this one: `expire` is due."""
+        self.stopped = stopping()
 
     def held_up(self, seconds: float) -> None:
         """The client was slow to take what it was given; that time is not the leg's."""

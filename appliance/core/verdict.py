@@ -47,3 +47,13 @@ def refused_after(deaths: int) -> BackendError:
     return BackendError(
         Fault.SERVER, f"The engine died {deaths} times under this request; it is not tried again.", status=500
     )
+
+
+def stopping() -> BackendError:
+    """For the client of an answer that the end of the service breaks off."""
+    return BackendError(Fault.BUSY, "The appliance is stopping; ask again.", status=503, retry_after=5.0)
+
+
+def stopped() -> BackendError:
+    """For the record of it."""
+    return BackendError(Fault.STOPPED, "The appliance was stopped.", status=503)

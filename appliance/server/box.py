@@ -31,12 +31,12 @@ async def watch(appliance: Appliance, *, require_gpu: bool, news: Callable[[], N
     """Say when a model is ready, and load another when the configuration asks for one. Ends with a sentence when there
     can be none on this box, or with None when the service is being ended. `news` is called when things changed."""
     while True:
-        trouble = await _settled(appliance, require_gpu)
+        trouble = await _settled(appliance, require_gpu, news)
         news()
         if trouble is None:
             if appliance.engine.ready is not None:
                 appliance.proven = appliance.config.local, appliance.model
-            trouble = await _first(_failed(appliance), _wished(appliance))
+            trouble = await _first(_failed(appliance), _wished(appliance, news))
         elif appliance.engine.state == "stopped":  # we are being ended while the model still loads: nothing is wrong
             return None
         good = appliance.proven
@@ -45,6 +45,7 @@ async def watch(appliance: Appliance, *, require_gpu: bool, news: Callable[[], N
         if trouble is not None:
             assert good is not None
             log.error("%s%s The one before it, %s, is loaded again.", trouble[0].upper(), trouble[1:], good[1].name)
+            appliance.refused = f"{appliance.model_name} was given up: {trouble}"
             wanted = good
         else:
             appliance.wish.clear()
@@ -56,11 +57,11 @@ async def watch(appliance: Appliance, *, require_gpu: bool, news: Callable[[], N
         news()
 
 
-async def _settled(appliance: Appliance, require_gpu: bool) -> str | None:
+async def _settled(appliance: Appliance, require_gpu: bool, news: Callable[[], None]) -> str | None:
     """Waits until the engine is ready and has been introduced, or until another is asked for; a sentence if it never
     will be of use."""
     try:
-        if await _first(appliance.engine.wait_ready(), _wished(appliance)) is None:
+        if await _first(appliance.engine.wait_ready(), _wished(appliance, news)) is None:
             return None
     except BackendError as error:
         return f"the local model cannot be used: {error}"
@@ -75,8 +76,22 @@ async def _failed(appliance: Appliance) -> str | None:
     return f"the local model can no longer be used: {await appliance.engine.wait_failed()}"
 
 
-async def _wished(appliance: Appliance) -> None:
-    await appliance.wish.wait()
+async def _wished(appliance: Appliance, news: Callable[[], None]) -> None:
+    """Waits until another model is asked for that may come in the place of this one."""
+    while True:
+        await appliance.wish.wait()
+        wanted = appliance.wanted
+        refusal = await appliance.refusal(*wanted) if wanted is not None else None
+        if appliance.wanted is not wanted:
+            continue  # it is another one by now
+        if wanted is not None and refusal is None:
+            return
+        appliance.wish.clear()
+        if wanted is None:
+            continue
+        appliance.wanted, appliance.refused = None, f"{wanted[1].name} was refused: {refusal}"
+        log.error("The local model was not exchanged, %s stays: %s", appliance.model_name, appliance.refused)
+        news()
 
 
 async def _first(*waits: Coroutine[Any, Any, Any]) -> Any:

@@ -22,8 +22,9 @@ from starlette.types import Message, Receive, Scope, Send
 from appliance.answer import Answer
 from appliance.core.chat import ChatRequest, Headers
 from appliance.core.events import Degraded, Event, Takeover
-from appliance.core.fault import BackendError, Fault, Reply
+from appliance.core.fault import BackendError, Reply
 from appliance.core.seams import Dialect
+from appliance.core.verdict import stopping
 
 KEEPALIVE = 10.0
 
@@ -63,8 +64,7 @@ class AnswerResponse:
                 work.uncancel()  # the client left, and with it whoever would want to know
                 return
             # Only the end of the service comes from outside; uvicorn waits for this last word.
-            stopping = BackendError(Fault.BUSY, "The appliance is stopping; ask again.", status=503, retry_after=5.0)
-            await self._fail(sender, stopping)
+            await self._fail(sender, stopping())
         finally:
             watch.cancel()
             if alive is not None:

@@ -27,6 +27,7 @@ from appliance.server.routes import build
 from appliance.store.store import Resolved, StoreError
 
 DRAIN = 30  # seconds that running answers may still take after SIGTERM
+TOLD = 2  # seconds in which those that are broken off then are brought to their end
 BACKLOG = 2048
 MANY_FILES = 16384
 
@@ -68,12 +69,13 @@ def serve(
             server_header=False,
             date_header=True,
             lifespan="on",
-            timeout_graceful_shutdown=DRAIN,
+            timeout_graceful_shutdown=DRAIN + TOLD,
             timeout_keep_alive=int(limits.idle),
             http=bounded(limits),
             ws="none",
         ),
         supervisor,
+        appliance,
     )
     with asyncio.Runner(loop_factory=_loop) as runner:
         trouble = runner.run(_run(server, listener, appliance, require_gpu, reread))
@@ -82,15 +84,23 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """Tells its supervisor when it begins to stop; uvicorn itself has no word for it."""
+    """Tells its supervisor when it begins to stop, and running answers when it cannot wait for them any longer; uvicorn
+    itself has no word for either."""
 
-    def __init__(self, config: uvicorn.Config, supervisor: Supervisor) -> None:
+    def __init__(self, config: uvicorn.Config, supervisor: Supervisor, appliance: Appliance) -> None:
         super().__init__(config)
         self.supervisor = supervisor
+        self._appliance = appliance
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.supervisor.stopping()
+        late = asyncio.get_running_loop().call_later(DRAIN, self._break_off)
         await super().shutdown(sockets)
+        late.cancel()
+
+    def _break_off(self) -> None:
+        if count := self._appliance.break_off():
+            log.warning("The service ends: answers that still ran after %d s are broken off (%d).", DRAIN, count)
 
 
 async def _run(
@@ -147,7 +157,8 @@ def _standing(appliance: Appliance) -> str:
     """Who answers now, in one line."""
     engine = appliance.engine
     state = f"loading, {engine.progress:.0%}" if engine.state == "loading" else engine.state
-    return f"Answers come from {appliance.serving or 'nobody'}; {appliance.model_name} on the box: {state}."
+    standing = f"Answers come from {appliance.serving or 'nobody'}; {appliance.model_name} on the box: {state}."
+    return f"{standing} {appliance.refused}" if appliance.refused else standing
 
 
 def _announce(appliance: Appliance, listener: socket.socket) -> None:

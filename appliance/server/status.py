@@ -72,6 +72,7 @@ async def _engine_status(appliance: Appliance) -> dict[str, Any]:
         "last_death": engine.last_death,
         "progress": engine.progress,
         "failure": engine.failure,
+        "refused": appliance.refused,
     }
     if ready is not None:
         found |= {name: value for name, value in asdict(ready).items() if name != "model"}

@@ -34,8 +34,8 @@ from appliance.store.manifest import (
     render,
     seal,
 )
-from appliance.store.own import RECORD
-from appliance.store.store import installed, part_of
+from appliance.store.own import RECORD, known
+from appliance.store.store import installed, is_path, part_of
 from appliance.store.unpack import TOP, Hashed, Meter, Opened
 
 
@@ -49,13 +49,23 @@ class Wanted:
     wheels: Path | None = None
 
 
+def carried(name: str, models: Path) -> Entry:
+    """The model of this name, which is in the store `models`. Raises `StoreError`."""
+    if is_path(name):
+        raise StoreError(
+            f"a bundle takes models of the store, and {name} is a file; run "
+            f'"appliance models import {name}" and say its name with --model.'
+        )
+    entry = known(name, models)
+    if not installed(entry, models):
+        raise StoreError(f'the model "{entry.name}" is not installed; run "appliance models pull {entry.name}".')
+    return entry
+
+
 def create(
     target: Path, wanted: Wanted, *, models: Path, cache: Path, created: str, say: Say, progress: Progress | None = None
 ) -> Opened:
     """Pack a bundle into `target`, or leave what was there. Raises `StoreError`."""
-    for entry in wanted.models:
-        if not installed(entry, models):
-            raise StoreError(f'the model "{entry.name}" is not installed; run "appliance models pull {entry.name}".')
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         cache.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -131,6 +132,11 @@ def entry_of(row: Mapping[str, Any]) -> Entry:
     return Entry(parts=tuple(ModelFile(**part) for part in parts), **fields)
 
 
+def names_file(name: str) -> bool:
+    """Is this the path of a file, and no name of a model?"""
+    return os.sep in name or name.endswith(".gguf")
+
+
 def find(name: str, entries: Sequence[Entry] | None = None) -> Entry:
     """The entry of this name. Raises `StoreError` with the nearest one."""
     entries = read_catalog() if entries is None else entries
@@ -138,5 +144,8 @@ def find(name: str, entries: Sequence[Entry] | None = None) -> Entry:
         if entry.name == name.lower():
             return entry
     close = difflib.get_close_matches(name.lower(), [entry.name for entry in entries], n=1)
-    hint = f'did you mean "{close[0]}"?' if close else '"appliance models list" shows those there are.'
+    if names_file(name):
+        hint = '"appliance models import" takes a file of this box into the store.'
+    else:
+        hint = f'did you mean "{close[0]}"?' if close else '"appliance models list" shows those there are.'
     raise StoreError(f'the catalog has no model "{name}"; {hint}')

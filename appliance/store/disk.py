@@ -68,20 +68,38 @@ def installing(name: str, models: Path, say: Say, *, again: str = "try again") -
     """Nobody else installs this model meanwhile, and what the disk does is one sentence. `again` says what to do then.
 
     The lock lies beside what it guards, which several users may share, so it is only read. The kernel lets it go when
-    its holder dies.
+    its holder dies, and a holder that ends takes the file away.
     """
     try:
         models.mkdir(parents=True, exist_ok=True)
-        lock = os.open(models / f".{name.replace('/', '_')}{LOCK}", os.O_RDONLY | os.O_CREAT, 0o644)
-        with open(lock, "rb") as file:
+        lock = models / f".{name.replace('/', '_')}{LOCK}"
+        file = _locked(lock, lambda: say(f'Somebody else is installing "{name}"; waiting for them ...'))
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # one of another user, in a folder where everybody deletes only their own
+                lock.unlink()
+            os.close(file)
+    except OSError as error:
+        raise StoreError(why_not_written(error, name, again)) from None
+
+
+def _locked(path: Path, waiting: Callable[[], None]) -> int:
+    """The open and locked file at `path`."""
+    while True:
+        file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(f'Somebody else is installing "{name}"; waiting for them ...')
+                waiting()
                 fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        raise StoreError(why_not_written(error, name, again)) from None
+            if os.fstat(file).st_nlink:
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)  # its holder took it away while we waited; who else waited may have made another
 
 
 def why_not_written(error: OSError, name: str, again: str) -> str:

@@ -2,9 +2,9 @@
 
 What is here is weighed exactly, by a dry load; of what is not here only the catalog's bytes are known, and everything
 that follows from those is marked as "about". Whether a model fits is the engine's own ladder (`Weight.chosen`): what it
-would do at the next start. A recommendation has to fit whole, may be used for anything, writes at least as fast as one
-reads, and has read a long conversation before somebody gives up; of those it is the one that the catalog calls the
-first choice for the largest box.
+would do at the next start, if it need not read from disk for every token. A recommendation has to fit whole, may be
+used for anything, writes at least as fast as one reads, and has read a long conversation before somebody gives up; of
+those it is the one that the catalog calls the first choice for the largest box.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ PATIENCE = 120.0
 SPARE = 256 << 20
 PROMPT = 4000
 
-Fits = Literal["yes", "less", "disk", "no"]
-WORDS: dict[Fits, str] = {"yes": "yes", "less": "with less", "disk": "from disk", "no": "no"}
+Fits = Literal["yes", "less", "no"]
+WORDS: dict[Fits, str] = {"yes": "yes", "less": "with less", "no": "no"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +66,24 @@ def burden_of(weight: Weight) -> Burden:
     )
 
 
+def refusal_of(weight: Weight) -> str | None:
+    """Why does it not fit? None if it does. What the engine would read from disk for every token does not."""
+    if weight.chosen is None:
+        return weight.refusal
+    return weight.chosen.steps[-1] if weight.chosen.from_disk else None
+
+
+def disk_bytes_of(weight: Weight, placement: Placement, free: int) -> int:
+    """What is read from disk for every token, at least, of a model larger than what is free."""
+    missing = max(0, need_of(weight, placement) - sum(placement.devices) - free)
+    return round(sum(read.bytes for read in weight.reads) * missing / weight.model)
+
+
 def weighed(name: str, weight: Weight, speed: Speed | None, **more: object) -> Verdict:
     """The verdict on what a dry load found."""
     chosen, asked = weight.chosen, weight.asked
-    if chosen is None:
+    if chosen is None or chosen.from_disk:
         fits: Fits = "no"
-    elif chosen.from_disk:
-        fits = "disk"
     else:
         wanted = min(asked.context, weight.trained or asked.context)
         fits = "yes" if (chosen.context, chosen.kv_type) == (wanted, asked.kv_type) else "less"
@@ -83,7 +94,7 @@ def weighed(name: str, weight: Weight, speed: Speed | None, **more: object) -> V
         exact=True,
         memory=need_of(weight, placed),
         gpu=placed.gpu_layers / weight.layers if weight.layers else 0.0,
-        speed=speed if fits in ("yes", "less") else None,  # the speed of a disk is not measured
+        speed=speed if fits != "no" else None,  # the speed of a disk is not measured
         **more,  # type: ignore[arg-type]
     )
 

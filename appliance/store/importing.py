@@ -65,6 +65,8 @@ def bring(
     path = path.expanduser().absolute()
     files = [path.with_name(part) for part in siblings(path.name)]
     for file in files:
+        if file.is_dir():
+            raise StoreError(f"{file} is a folder; name the GGUF file in it.")
         if not file.is_file():
             raise StoreError(f"{file} does not exist; correct the path.")
         look_at(file, remedy="give another file")

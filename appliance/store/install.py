@@ -17,6 +17,7 @@ import fcntl
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -296,11 +297,11 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
 
 def next_command(manifest: Manifest, prefix: Path) -> str:
     """What to type now."""
-    program = prefix / "bin/appliance"
+    program = shlex.quote(str(prefix / "bin/appliance"))
     chosen = next(iter(manifest.models), None)
     if chosen is None or chosen == "starter":
         return f"{program} serve"
-    return f"{program} models use {chosen} && {program} serve"
+    return f"{program} models use {shlex.quote(chosen)} && {program} serve"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from appliance.store.catalog import Entry, ModelFile, StoreError, entry_of, find, read_catalog
-from appliance.store.disk import write_small
+from appliance.store.disk import PART, write_small
 
 RECORD = ".json"
 HUB = "hf:"
@@ -28,6 +28,18 @@ def own(models: Path) -> tuple[Entry, ...]:
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             found.append(entry_of(json.loads(path.read_text("utf-8"))))
     return tuple(sorted(found, key=lambda entry: entry.name))
+
+
+def begun(models: Path) -> tuple[Entry, ...]:
+    """The models of a hub of which something is here and no record yet: their downloads were interrupted."""
+    found = {}
+    for path in models.glob("hf/**/*"):
+        file = path.relative_to(models / "hf").as_posix().removesuffix(PART)
+        with suppress(StoreError):  # a note, a folder, a record
+            entry = of_place(f"{HUB}{file}")
+            if path.is_file() and not record_of(entry, models).exists():
+                found[entry.name] = entry
+    return tuple(sorted(found.values(), key=lambda entry: entry.name))
 
 
 def known(name: str, models: Path) -> Entry:

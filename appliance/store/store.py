@@ -7,13 +7,12 @@ hash only when it is asked for, because it takes a minute for a large model.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from appliance.store.catalog import Entry, ModelFile, StoreError
+from appliance.store.catalog import Entry, ModelFile, StoreError, names_file
 from appliance.store.disk import Progress, leftovers, sha256_of
 from appliance.store.own import HUB, known, of_place, record_of
 
@@ -80,14 +79,14 @@ def place(model: str, models: Path) -> Path:
     """Where the file behind `[local] model` lies, or would. Raises `StoreError` for a name that nobody knows."""
     if model.startswith(HUB):
         return path_of(of_place(model), models)
-    if _is_path(model):
+    if is_path(model):
         return Path(model).expanduser()
     return path_of(known(model, models), models)
 
 
 def resolve(model: str, config: Configured) -> Resolved:
     """The file behind `[local] model`. Raises `StoreError` if it is not there or obviously not whole."""
-    if _is_path(model):
+    if is_path(model):
         path = Path(model).expanduser()
         if not path.is_file():
             raise StoreError(f"the model {path} does not exist; correct [local] model in appliance.toml.")
@@ -105,8 +104,8 @@ def resolve(model: str, config: Configured) -> Resolved:
     return Resolved(path=path, template=entry.template, name=path.stem if model.startswith(HUB) else entry.name)
 
 
-def _is_path(model: str) -> bool:
-    return not model.startswith(HUB) and (model.endswith(".gguf") or os.sep in model)
+def is_path(model: str) -> bool:
+    return not model.startswith(HUB) and names_file(model)
 
 
 def _missing(entry: Entry) -> str:

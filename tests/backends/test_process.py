@@ -26,7 +26,8 @@ async def test_it_starts_at_once_and_becomes_ready_later(python: str) -> None:
         assert (engine.state, ready, engine.progress) == ("ready", engine.ready, 1.0)
         assert ready.model["name"] == "scripted"
         assert engine.pid is not None
-    assert (engine.state, engine.pid, engine.ready) == ("stopped", None, None)
+        assert engine.memory is None or engine.memory > 10**6
+    assert (engine.state, engine.pid, engine.ready, engine.memory) == ("stopped", None, None, 0)
 
 
 async def test_a_request_waits_for_readiness_and_is_answered(python: str) -> None:

@@ -51,6 +51,14 @@ def test_a_shape_that_there_is_not_ends_with_64(capsys: pytest.CaptureFixture[st
     assert 'there is no shape "5B"' in capsys.readouterr().err
 
 
+def test_what_is_written_first_is_told_of_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("appliance.store.weights.write_random", lambda *_, progress: progress(1, 4))
+    assert main(["bench", "--shape", "7B:Q4_K_M"]) == 64  # there is no file now
+    assert " GB of random weights: 25 %\n" in capsys.readouterr().err
+
+
 def test_a_model_and_a_shape_are_one_too_many(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--shape", "7B", "-m", "starter"]) == 1
     assert "leave out --model or --shape" in capsys.readouterr().err

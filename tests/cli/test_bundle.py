@@ -16,11 +16,28 @@ from appliance.store import unpack
 def test_a_model_that_is_a_file_is_to_be_imported_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine.gguf"
     (tmp_path / "appliance.toml").write_text(f'[local]\nmodel = "{file}"\n')
-    assert main(["bundle", "create", "-o", "b.tar", "--config", str(tmp_path / "appliance.toml")]) == 1
+    assert main(["bundle", "create", "-o", "b.tar", "--config", str(tmp_path / "appliance.toml")]) == 64
     assert capsys.readouterr().err == (
         f'appliance: a bundle takes models of the store, and {file} is a file; run "appliance models import {file}" '
         "and say its name with --model.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--without-model", "--model", "starter"), 2, "not allowed with argument --without-model"),
+        (("--without-model", "--python", "2.7"), 2, '"2.7" is no Python that the appliance runs on'),
+        (("--without-model", "--wheels", "nowhere"), 2, "there is no wheel in nowhere"),
+        (("--model", "nosuch"), 64, 'no model "nosuch"'),
+        (("--model", "starter"), 64, 'the model "starter" is not installed'),
+    ],
+)
+def test_what_is_wrongly_asked_for_is_another_code_than_a_model_that_is_not_there(
+    words: tuple[str, ...], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bundle", "create", "-o", "b.tar", *words]) == code
+    assert said in capsys.readouterr().err
 
 
 def interrupted(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:

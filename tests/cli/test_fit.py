@@ -125,7 +125,22 @@ def test_what_the_engine_would_give_up_is_said(made: Made, model: str, capsys: p
 def test_what_fits_in_no_way_is_not_well(made: Made, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     made.weight = replace(WEIGHT, chosen=None, refusal="Its cache needs 90 GiB.")
     assert main(["models", "fit", model]) == 1
-    assert "It does not fit: Its cache needs 90 GiB.\n" in capsys.readouterr().out
+    assert "It does not fit. Its cache needs 90 GiB.\n" in capsys.readouterr().out
+
+
+def test_what_would_be_read_from_disk_does_not_fit_and_it_is_said_how_slow_it_would_be(
+    made: Made, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = replace(ASKED, from_disk=True, context=2048, steps=("The model needs 4.0 GB and 3.0 GB is free.",))
+    made.weight = replace(WEIGHT, chosen=read)
+    made.machine = replace(MACHINE, ram_free=3 * GB + GB // 10)
+    assert main(["models", "fit", model]) == 1
+    assert capsys.readouterr().out.endswith(
+        "It does not fit. The model needs 4.0 GB and 3.0 GB is free.\n"
+        "The engine would still try, and give 4 slots 2,048 tokens each. A token reads 2.50 GB from disk then: at 1"
+        " GB/s that takes 2.5 s.\n"
+    )
+    assert made.run == []  # nothing is measured that would not be said
 
 
 def test_the_table_has_one_recommendation_and_its_command(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

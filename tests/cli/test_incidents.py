@@ -185,7 +185,8 @@ def test_a_file_that_is_none_is_one_sentence(journal: Path, command: str, capsys
     assert main([command]) == 1
     assert capsys.readouterr() == (
         "",
-        f"appliance: the journal {journal} cannot be read: file is not a database.\n",
+        f"appliance: the journal {journal} cannot be read: file is not a database; "
+        '"appliance doctor" says what to do.\n',
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -65,10 +66,36 @@ def test_a_model_of_a_hub_is_not_pulled_when_we_are_offline(
         assert capsys.readouterr().err.startswith("appliance: HF_HUB_OFFLINE is set, so ")
 
 
-@pytest.mark.parametrize("name", ["qwen3.5-4", "hf:o/m.gguf"])
-def test_a_name_that_cannot_be_pulled_is_a_wrong_setup(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_download_of_a_hub_is_in_the_list(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file, size in (
+        ("o/r/slow.gguf.part", 3_000_000),
+        ("o/r/slow.gguf.part.of", 9),
+        ("o/r/q/m-00001-of-00002.gguf", 7_000_000),  # whole; the other one was never begun
+        ("o/r/done.gguf", 1_000_000),
+        ("o/r/done.gguf.json", 9),
+    ):
+        path = isolated / "models/hf" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(size))
+    assert main(["models", "list"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("hf:")]
+    assert [row[:5] for row in rows] == [
+        ["hf:o/r/q/m-00001-of-00002.gguf", "7", "MB", "of", "it"],
+        ["hf:o/r/slow.gguf", "3", "MB", "of", "it"],
+    ]
+
+
+@pytest.mark.parametrize("name", ["qwen3.5-4", "hf:o/m.gguf", "./x.gguf", "/etc/passwd", "mine"])
+def test_a_name_that_cannot_be_pulled_is_a_wrong_setup(
+    name: str, isolated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (isolated / "models/own").mkdir(parents=True)
+    mine = {"name": "mine", "about": "", "repo": "", "file": "mine.gguf", "sha256": "", "folder": "own"}
+    (isolated / "models/own/mine.gguf.json").write_text(json.dumps(mine))
     assert main(["models", "pull", name]) == 64
-    assert capsys.readouterr().out == ""
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert ('"appliance models import" takes a file of this box' in said.err) == ("/" in name and ":" not in name)
 
 
 @pytest.fixture
@@ -112,7 +139,7 @@ def test_a_model_is_pulled_listed_verified_used_and_removed(
     assert "is the model that [local] model names" in capsys.readouterr().err
     assert main(["models", "rm", name, "--force"]) == 0
     assert capsys.readouterr().out == f"{name} is deleted; that freed 1 MB.\n"
-    assert [path.name for path in (isolated / "models").iterdir()] == [".hf:o_r_m.gguf.lock"]
+    assert list((isolated / "models").iterdir()) == []
 
 
 @pytest.mark.live
@@ -130,7 +157,7 @@ def test_what_llama_cpp_does_not_take_is_neither_pulled_nor_imported_nor_used(
         f"appliance: hf:o/r/m.gguf {why}; so it was deleted again, and another download would bring the same: choose "
         "another model, or update the appliance."
     )
-    assert [path.suffix for path in (isolated / "models").iterdir()] == [".lock"]
+    assert list((isolated / "models").iterdir()) == []
     assert main(["models", "import", str(file)]) == 1
     assert capsys.readouterr().err == f"appliance: {file} {why}. Choose another model.\n"
     assert main(["models", "use", str(file)]) == 64

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,21 @@ from appliance.__main__ import main
 from appliance.backends import box
 from appliance.config import load_config
 from appliance.core.fault import BackendError, Fault
+from appliance.core.machine import Placement, Weight
 from appliance.store.catalog import find
 
 MODEL = b"GGUF" + bytes(1_000_000)
+PLACED = Placement(context=4096, kv_type="f16", gpu_layers=0, model=8, cache=1, buffers=1, ram=10, devices=())
+WEIGHT = Weight(
+    name="m", architecture="llama", parameters=8, vocabulary=1, width=1, trained=8192, layers=2, model=8, slots=4,
+    process=1, reads=(), asked=PLACED, chosen=PLACED,
+)  # fmt: skip
 
 
 @pytest.fixture
 def stick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model that llama.cpp takes, as far as these tests ask it."""
-    monkeypatch.setattr(box, "weigh", lambda path, **how: None)
+    monkeypatch.setattr(box, "weigh", lambda path, **how: WEIGHT)
     (tmp_path / "My Model.gguf").write_bytes(MODEL)
     return tmp_path / "My Model.gguf"
 
@@ -66,6 +73,8 @@ def test_what_is_to_be_imported_must_be_said_and_be_there(
     assert "say what to import" in capsys.readouterr().err
     assert main(["models", "import", "/nowhere/x.gguf"]) == 1
     assert capsys.readouterr().err == "appliance: /nowhere/x.gguf does not exist; correct the path.\n"
+    assert main(["models", "import", str(isolated)]) == 1
+    assert capsys.readouterr().err == f"appliance: {isolated} is a folder; name the GGUF file in it.\n"
     monkeypatch.setenv("HOME", str(isolated))
     assert main(["models", "import", "--from", "lmstudio"]) == 64
     assert "LM Studio has no models here" in capsys.readouterr().err
@@ -110,7 +119,9 @@ def test_using_a_model_begins_a_file_that_keeps_the_clouds_of_the_environment(
     before = load_config(None, os.environ)
     assert main(["models", "use", str(stick)]) == 0
     file = isolated / "appliance.toml"
-    assert capsys.readouterr().out.startswith(f"[local] model is '{stick}' now, in {file}.\nA running appliance")
+    said = capsys.readouterr().out
+    assert said.startswith(f"[local] model is '{stick}' now, in {file}.\nA running appliance")
+    assert "keys from now on: anthropic (env:ANTHROPIC_API_KEY), openai (env:OPENAI_API_KEY).\n" in said
     after = load_config(None, os.environ)
     assert (after.source, after.local.model) == (file, str(stick))
     assert [(cloud.name, cloud.key, cloud.base_url) for cloud in after.upstreams] == [
@@ -151,6 +162,28 @@ def test_a_file_that_names_no_model_gets_a_line(stick: Path, tmp_path: Path, tex
     assert (config.server.port, config.local.slots) in ((8484, 4), (1, 4), (8484, 2))
 
 
+def test_a_file_is_used_whatever_it_is_called(stick: Path, isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = stick.rename(stick.with_name("model.bin"))
+    assert main(["models", "use", str(file)]) == 0
+    assert load_config(None, os.environ).local.model == str(file)
+
+
+def test_what_does_not_fit_this_box_is_used_and_said(
+    stick: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def weigh(path: Path, **how: object) -> Weight:
+        asked.append(how)
+        return replace(WEIGHT, chosen=replace(PLACED, from_disk=True, steps=("The model needs 9 GB; 1 GB is free.",)))
+
+    (isolated / "appliance.toml").write_text("[local]\ncontext = 512\nslots = 2\n")
+    monkeypatch.setattr(box, "weigh", weigh)
+    assert main(["models", "use", str(stick)]) == 0
+    assert capsys.readouterr().err == "appliance: The model needs 9 GB; 1 GB is free.\n"
+    assert asked == [{"context": 512, "slots": 2, "kv_type": "f16", "gpu_layers": "auto"}]  # as it would be loaded
+
+
 def test_a_model_that_is_not_here_is_not_used(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "use", "starter"]) == 64
     assert capsys.readouterr().err == (
@@ -173,7 +206,7 @@ def test_a_model_is_deleted_and_its_neighbours_stay(
     assert capsys.readouterr().out.startswith("one is deleted; that freed ")
     assert sorted(path.name for path in (isolated / "models/own").iterdir()) == ["two.gguf", "two.gguf.json"]
     assert main(["models", "rm", "two"]) == 0
-    assert sorted(path.name for path in (isolated / "models").iterdir()) == [".one.lock", ".two.lock"]
+    assert sorted(path.name for path in (isolated / "models").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,8 @@ def test_without_systemd_it_says_what_to_start_instead(
 ) -> None:
     monkeypatch.setattr(systemd, "BOOTED", machine.root / "nowhere")
     assert main(["service", "install"]) == 1
-    assert "this machine is not run by systemd; have what runs it start" in sorry(capsys)
+    assert "this machine is not run by systemd; have what runs it start" in (said := sorry(capsys))
+    assert said.endswith("unless it exits with 64 or 2.")
     assert main(["service", "uninstall"]) == 1
     assert f"systemd; nothing of it is running; remove {machine.units / 'appliance.service'} by hand" in sorry(capsys)
 

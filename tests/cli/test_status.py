@@ -85,6 +85,8 @@ def test_an_engine_that_is_not_there_yet_has_nothing_to_show() -> None:
     assert words.startswith("Serving: nobody   (version None, up -)")
     assert "m       loading 25%   -       -         -           -" in words
     assert words.endswith("The local model: It broke.")
+    words = table({"engine": {"state": "ready", "model": "m", "refused": "n was refused: it is too large."}})
+    assert words.endswith("The configured model is not the one that answers: n was refused: it is too large.")
 
 
 @pytest.mark.parametrize(
@@ -306,7 +308,8 @@ def test_a_journal_is_mentioned_only_if_something_is_lost_or_in_the_way() -> Non
     lost = table(STATUS | {"journal": fine | {"dropped": 7}})
     assert "The journal: 7 records were dropped since the start, because nobody could write them in time.\n" in lost
     full = table(STATUS | {"journal": fine | {"trouble": "database or disk is full"}})
-    assert "The journal cannot be written (database or disk is full); nothing is lost yet.\n" in full
+    said = "The journal cannot be written (database or disk is full); records that wait in memory: 1, dropped: 0.\n"
+    assert said in full
 
 
 def test_what_is_offline_or_without_one_of_its_models_is_shown_so() -> None:

@@ -5,7 +5,7 @@ import pytest
 from appliance.core.breaker import Breaker
 from appliance.core.fault import BackendError, Fault, Reply
 
-UNCOUNTED = [Fault.REQUEST, Fault.TOO_LONG, Fault.CRASHED, Fault.GONE]
+UNCOUNTED = [Fault.REQUEST, Fault.TOO_LONG, Fault.CRASHED, Fault.GONE, Fault.STOPPED]
 COUNTED = [fault for fault in Fault if fault not in (*UNCOUNTED, Fault.CONFIG)]
 MIDDLE = 0.5  # the jitter that changes nothing
 

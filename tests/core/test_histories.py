@@ -40,7 +40,7 @@ OFFERS = (Offer(name="claude"), Offer(name="openai", prefill=True), Offer(name="
 LIMITS = Timeouts(first_content=5.0, stall=8.0, whole=20.0, total=60.0)
 QUESTION = (Message(role="user", parts=(Text("Why?"),)),)
 CLOUD_FAULTS = [
-    *[(fault, None) for fault in Fault if fault not in (Fault.GONE, Fault.CRASHED)],
+    *[(fault, None) for fault in Fault if fault not in (Fault.GONE, Fault.CRASHED, Fault.STOPPED)],
     *[(Fault.BUSY, 30.0), (Fault.SERVER, None), (Fault.BROKEN, None)],
 ]
 

@@ -7,6 +7,7 @@ from appliance.core.chat import Message, Sampling, Text
 from appliance.core.events import Degraded, Finish, Opaque, ReasoningDelta, Takeover, TextDelta, ToolCallStart, Usage
 from appliance.core.fault import BackendError, Fault, Reply
 from appliance.core.pulse import Timeouts
+from appliance.core.scopes import Breakers
 from tests.core.scenes import BOX, CLAUDE, ENDED, OPENAI, START, A, B, ask, begin, broke, opened, told, verdict
 
 FULL = BackendError(Fault.BUSY, "All slots of the box are taken.", status=503, retry_after=7.0)
@@ -304,3 +305,31 @@ def test_a_whole_answer_that_cannot_be_continued_is_started_again_after_a_crash(
     relay.fail(broke(), 1.0)
     relay.receive([A], 2.0)
     assert told(relay.fail(broke(Fault.CRASHED), 3.0))[1:] == [("call", "local", None)]
+
+
+# ------------------------------------------------------------------------------------------- what we end ourselves
+
+
+def test_what_we_break_off_is_neither_the_clients_doing_nor_the_legs():
+    breakers = Breakers(failures=1, cooldown=10.0)
+    relay, _ = begin(CLAUDE, BOX, claude=breakers)
+    relay.receive([START, A], 1.0)
+    relay.stop()
+    assert relay.deadline <= 1.0
+    [tried, done] = relay.expire(2.0)
+    assert (tried.error.fault, tried.blameless, breakers.failures) == (Fault.STOPPED, True, 0)
+    assert (done.error.fault, str(done.error)) == (Fault.BUSY, "The appliance is stopping; ask again.")
+    assert relay.cancel(3.0) == [Done()]
+
+
+def test_what_we_break_off_between_two_words_is_told_in_the_same_way():
+    relay, _ = begin(CLAUDE, BOX)
+    relay.stop()
+    assert told(relay.cancel(2.0)) == [("tried", "claude", Fault.STOPPED), ("done", None)]
+
+
+def test_an_exchanged_engine_is_no_death_and_the_next_one_goes_on():
+    relay, _ = begin(BOX)
+    for now in (1.0, 2.0, 3.0):
+        [tried, call] = relay.fail(BackendError(Fault.STOPPED, "Exchanged.", innocent=True), now)
+        assert (tried.blameless, call.leg) == (True, BOX)

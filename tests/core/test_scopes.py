@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from appliance.core.fault import BackendError, Fault
+from appliance.core.fault import NOBODYS, BackendError, Fault
 from appliance.core.scopes import MODELS, Breakers, scope
 
 MIDDLE = 0.5
@@ -74,7 +74,7 @@ def test_a_failure_tells_about(whose, fault, more):
     assert (breakers.begin(0.0, "sonnet") is None, breakers.begin(0.0, "haiku") is None) == (True, whose == "upstream")
 
 
-@pytest.mark.parametrize("fault", [Fault.REQUEST, Fault.TOO_LONG, Fault.CRASHED, Fault.GONE])
+@pytest.mark.parametrize("fault", [Fault.REQUEST, Fault.TOO_LONG, Fault.CRASHED, Fault.GONE, Fault.STOPPED])
 def test_this_tells_about_nobody(fault):
     breakers = Breakers(failures=1)
     fails(breakers, 0.0, "sonnet", fault)
@@ -479,7 +479,7 @@ def test_a_model_that_nobody_wants_says_nothing_of_how_its_upstream_is(first):
 def test_whatever_happens_no_trial_is_lost_and_no_two_overlap(seed):
     dice = random.Random(seed)
     breakers, out, now, seen = Breakers(failures=2), [], 0.0, set()
-    faults = [fault for fault in Fault if fault is not Fault.GONE]
+    faults = [fault for fault in Fault if fault not in NOBODYS]
     for _ in range(3000):
         now += dice.choice((0.0, 0.1, 3.0, 30.0))
         what = dice.choice(("begin", "begin", "end", "end", "probe", "network"))

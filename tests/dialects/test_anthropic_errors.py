@@ -187,6 +187,7 @@ FAULTS = [
     (Fault.CRASHED, None, 500, "api_error", "engine_crashed", "false"),
     (Fault.QUALITY, None, 502, "api_error", "upstream_bad_answer", "false"),
     (Fault.GONE, None, 499, "invalid_request_error", None, "false"),
+    (Fault.STOPPED, 503, 503, "api_error", None, "false"),
 ]
 
 

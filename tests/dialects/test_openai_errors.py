@@ -156,6 +156,7 @@ FAULTS = [
     (Fault.CRASHED, None, 500, "server_error", "engine_crashed", "false"),
     (Fault.QUALITY, None, 502, "server_error", "upstream_bad_answer", "false"),
     (Fault.GONE, None, 499, "invalid_request_error", None, "false"),
+    (Fault.STOPPED, 503, 503, "server_error", None, "false"),
 ]
 
 

@@ -188,6 +188,12 @@ WEIGHT = made(Weight, name="Some 7B", model=4 * GB, asked=PLACE, chosen=PLACE, r
             "warn",
             "Some 7B takes 6.0 GB of RAM, and 8.0 GB are free: The context is 2048",
         ),
+        (
+            Need(weight=replace(WEIGHT, chosen=replace(PLACE, from_disk=True, steps=("Only 512.", "It is larger.")))),
+            "wrong",
+            "Some 7B takes 6.0 GB of RAM, and 8.0 GB are free: it does not fit,"
+            " and parts of it would be read from disk for every token",
+        ),
         (Need(unknown="there is no model to weigh"), "skipped", "not weighed: there is no model to weigh"),
         (Need(unknown="x", refused=True), "skipped", "not weighed: the model cannot be loaded"),
     ],
@@ -404,9 +410,16 @@ READY = {
         (READY, "ok", None, "serving claude; the engine is ready (98 tok/s)"),
         (
             READY | {"serving": None, "engine": {"state": "loading"}},
-            "ok",
-            None,
+            "wrong",
+            "box",
             "serving nobody; the engine is loading",
+        ),
+        (READY | {"engine": {"state": "loading"}}, "ok", None, "serving claude; the engine is loading"),
+        (
+            READY | {"engine": {"state": "ready", "refused": "70b was refused: it takes 49 GB."}},
+            "warn",
+            "box",
+            "serving claude; the engine is ready; 70b was refused: it takes 49 GB",
         ),
         (
             READY | {"engine": {"state": "failing", "last_death": "signal 9."}},

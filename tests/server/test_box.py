@@ -18,8 +18,10 @@ from appliance.backends.process import Engine
 from appliance.config import Config, load_config
 from appliance.core.events import TextDelta
 from appliance.core.fault import BackendError, Fault
+from appliance.core.machine import Machine, Placement, Weight
 from appliance.dialects.openai_chat import OPENAI
 from appliance.server.box import watch
+from appliance.server.status import status
 from appliance.store.store import Resolved
 from tests.backends.conftest import python
 from tests.backends.engines import job, until
@@ -29,12 +31,75 @@ pytestmark = [pytest.mark.anyio, pytest.mark.live]
 __all__ = ["python"]
 
 ASKED = b'{"model": "local", "messages": [{"role": "user", "content": "hello"}]}'
+GB = 10**9
 OTHERS = {"overflow": "refuse", "unload_after": 60.0, "standby": "hot"}
 """What comes true without another engine."""
 
 
 def model(name: str, spoiler: Path | None = None) -> Resolved:
     return Resolved(path=Path(name), template=str(spoiler) if spoiler else None, name=name)
+
+
+MACHINE = Machine(
+    cpu="",
+    cores=2,
+    threads=2,
+    ram_total=32 * GB,
+    ram_free=8 * GB,
+    gpu_offload=False,
+    devices=(),
+    instruction_sets=(),
+    build="",
+)
+PLACE = Placement(
+    context=512, kv_type="f16", gpu_layers=0, model=0, cache=GB, buffers=GB, ram=0, devices=(), from_disk=True
+)
+WEIGHT = Weight(
+    name="large",
+    architecture="llama",
+    parameters=0,
+    vocabulary=0,
+    width=0,
+    trained=0,
+    layers=1,
+    model=10 * GB,
+    slots=1,
+    process=GB,
+    reads=(),
+    asked=PLACE,
+    chosen=PLACE,
+)
+
+
+@pytest.mark.parametrize(
+    ("gone", "said", "refusal"),
+    [
+        (3 * GB, WEIGHT, "it takes at least 12.0 GB of memory, and 11.0 GB would be free."),
+        (4 * GB, WEIGHT, None),
+        (0, replace(WEIGHT, chosen=replace(PLACE, from_disk=False)), None),
+        (None, WEIGHT, None),
+        (0, BackendError(Fault.CONFIG, "large is cut short."), "large is cut short."),
+        (0, BackendError(Fault.SILENT, "It did not answer."), None),
+    ],
+)
+async def test_a_model_is_refused_if_it_will_not_fit_when_the_one_before_it_is_gone(
+    config: Config, monkeypatch: pytest.MonkeyPatch, gone: int | None, said: Weight | BackendError, refusal: str | None
+) -> None:
+    def weigh(*_: object, **__: object) -> Weight:
+        if isinstance(said, BackendError):
+            raise said
+        return said
+
+    monkeypatch.setattr("appliance.backends.box.weigh", weigh)
+    monkeypatch.setattr("appliance.backends.box.describe", lambda **_: MACHINE)
+    monkeypatch.setattr(Engine, "memory", gone)
+    appliance = Appliance(config, model("good"))
+    assert await appliance.refusal(config.local, model("large")) == refusal
+    await appliance.aclose()
+
+
+async def _refusal(model: Resolved) -> str | None:
+    return "it takes too much." if model.name == "too large" else None
 
 
 @pytest.fixture
@@ -48,6 +113,7 @@ async def ready(
 ) -> AsyncIterator[Appliance]:
     """An appliance whose engines follow a script; the first one is ready."""
     monkeypatch.setattr("appliance.appliance.Engine", partial(Engine, python=python))
+    monkeypatch.setattr(Appliance, "refusal", lambda self, local, model: _refusal(model))
     appliance = Appliance(config, model)
     await appliance.start()
     try:
@@ -81,6 +147,22 @@ async def test_one_that_is_of_no_use_is_given_up_and_what_needs_no_engine_stays_
         assert appliance.config.local == replace(config.local, **OTHERS)
         assert (appliance.engine.unload_after, appliance.engine.spec.context) == (60.0, config.local.context)
         assert not watching.done()
+
+
+async def test_one_that_is_refused_leaves_the_one_there_is_untouched(
+    config: Config, python: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ready(config, model("good"), python, monkeypatch) as appliance, watched(appliance) as watching:
+        before = appliance.engine
+        appliance.reload(config, model("too large"))
+        await until(lambda: appliance.refused is not None)
+        assert (appliance.engine is before, before.state, appliance.wanted) == (True, "ready", None)
+        assert (await status(appliance))["engine"]["refused"] == "too large was refused: it takes too much."
+        assert "not exchanged, good stays: too large was refused: it takes too much." in caplog.text
+        appliance.reload(config, model("better"))
+        await until(lambda: appliance.model_name == "better")
+        await appliance.engine.wait_ready(20)
+        assert (appliance.refused, watching.done()) == (None, False)
 
 
 async def test_one_that_only_dies_is_given_up_for_the_one_before_it(
@@ -134,7 +216,7 @@ async def test_who_was_answered_by_the_old_one_hears_that_it_was_no_death(
         await exchange
         with pytest.raises(BackendError, match="exchanged") as ended:
             await anext(answer)
-        assert (ended.value.fault, ended.value.innocent) == (Fault.CRASHED, True)
+        assert (ended.value.fault, ended.value.innocent) == (Fault.STOPPED, True)
         await appliance.engine.wait_ready(20)
 
 
@@ -149,3 +231,5 @@ async def test_who_asks_one_that_gives_up_is_answered_by_the_one_that_comes_back
         said = [event async for batch in answer.events() for event in batch]
         assert "".join(event.text for event in said if isinstance(event, TextDelta)) == "hello"
         assert (given_up.failure, appliance.model_name) == ("wrong is not a GGUF file.", "good")
+        assert appliance.refused is not None and appliance.refused.startswith("wrong was given up")
+        assert [(attempt.fault, attempt.leg) for attempt in appliance.journal.recent()] == [(Fault.STOPPED, "local")]

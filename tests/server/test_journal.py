@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.drills.cloud import Exchange
 from appliance.drills.faults import FAULTS, HEALTHY, CloudFault
 from appliance.drills.script import Script
 from appliance.journal import Record
@@ -124,3 +125,21 @@ def test_no_word_of_a_prompt_an_answer_or_a_key_is_in_the_file(box: Stage, ledge
     assert b"cloud" in files
     for word in (b"zebra", b"sk-", box.local.text[:12].encode(), box.cloud.script.text[:12].encode()):
         assert word not in files
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_what_the_end_of_the_service_breaks_off_is_ours_and_no_client_that_left(
+    box: Stage, ledger: Ledger, stream: bool
+) -> None:
+    async def silent(exchange: Exchange) -> None:
+        box.appliance.break_off()
+        await exchange.pause(30)
+
+    box.play(silent)
+    heard = box.ask(stream=stream)
+    assert (heard.status, b"The appliance is stopping; ask again." in heard.body) == (503, True)
+    [record] = kept(box, ledger, 1)
+    assert (record.outcome, [(leg.name, leg.fault, leg.failed) for leg in record.legs]) == (
+        "failed",
+        [("cloud", "stopped", False)],
+    )

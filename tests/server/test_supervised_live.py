@@ -44,10 +44,10 @@ class Service:
         self._rest = threading.Thread(target=process.stdout.read)  # so that the pipe is never full
         self._rest.start()
 
-    def hears(self, word: str) -> list[str]:
-        """What was said up to the datagram with this word in it, that one included."""
+    def hears(self, word: str, *, begins: bool = False) -> list[str]:
+        """What was said up to the datagram with this word in it, or with one that begins so; that one included."""
         lines: list[str] = []
-        while word not in lines:
+        while not any(line == word or (begins and line.startswith(word)) for line in lines):
             lines = [*lines, *self._ear.recv(4096).decode().splitlines()]
         return lines
 
@@ -133,13 +133,15 @@ def test_a_life_under_a_supervisor(service: Service, isolated: Path) -> None:
     service.hears("STATUS=Answers come from local; starter on the box: ready.")
     assert (service.engine()["slots"], service.engine()["context"]) == (1, 1024)
 
-    # One that cannot be used is given up, and the one before it comes back.
+    # One that cannot be used is refused, and the one there is goes on.
     (isolated / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
+    pid = service.engine()["pid"]
     service.write('[local]\nmodel = "broken.gguf"\n')
     service.process.send_signal(signal.SIGHUP)
     service.hears("READY=1")
-    service.hears("STATUS=Answers come from local; starter on the box: ready.")
-    assert (service.engine()["model"], service.engine()["slots"]) == ("starter", 1)
+    refused = "broken was refused: "
+    service.hears(f"STATUS=Answers come from local; starter on the box: ready. {refused}", begins=True)
+    assert (service.engine()["model"], service.engine()["pid"]) == ("starter", pid)
 
     # The end: what runs is finished, and it says so while it lasts.
     with service.answering() as events:

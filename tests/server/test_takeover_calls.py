@@ -171,7 +171,7 @@ def answers(box: Stage, client: str, cloud: str, scripts: Sequence[Script], deat
         return await asyncio.gather(*asked)
 
     found = box.call(all_of_them())
-    assert len(box.cloud.exchanges) == len(box.local.asked) == len(scripts)
+    assert len(box.cloud.chats) == len(box.local.asked) == len(scripts)  # beside them, an open breaker probes
     return found
 
 

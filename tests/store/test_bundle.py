@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from appliance.store import packing
-from appliance.store.bundle import Wanted, create, pack
+from appliance.store.bundle import Wanted, carried, create, pack
 from appliance.store.catalog import Entry, ModelFile, StoreError
 from appliance.store.install import alone
 from appliance.store.manifest import BASELINES, Manifest, Piece
@@ -297,13 +297,9 @@ def test_a_model_that_is_not_what_it_should_be_does_not_travel(making: Callable[
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_model_that_is_not_here_is_said_before_anything_is_built(
-    making: Callable[[], Opened], tmp_path: Path
-) -> None:
-    (tmp_path / "models/tiny.gguf").unlink()
-    with pytest.raises(StoreError, match='the model "tiny" is not installed; run "appliance models pull tiny"'):
-        making()
-    assert not (tmp_path / "cache").exists()
+def test_only_a_model_that_is_here_is_carried(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match='the model "starter" is not installed; run "appliance models pull starter"'):
+        carried("starter", tmp_path)
 
 
 def test_an_older_bundle_stays_when_the_new_one_fails(making: Callable[[], Opened], tmp_path: Path) -> None:

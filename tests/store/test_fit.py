@@ -13,11 +13,13 @@ from appliance.store.fit import (
     PROMPT,
     Verdict,
     burden_of,
+    disk_bytes_of,
     guess_burden,
     guessed,
     need_of,
     rank_of,
     recommend,
+    refusal_of,
     shared,
     weighed,
 )
@@ -61,10 +63,16 @@ def test_what_gives_up_context_fits_with_less() -> None:
     assert weighed("m", long, None).fits == "yes"
 
 
-def test_what_is_read_from_disk_has_no_speed() -> None:
-    slow = replace(ASKED, from_disk=True)
-    verdict = weighed("m", replace(WEIGHT, chosen=slow), speed(9))
-    assert (verdict.fits, verdict.speed) == ("disk", None)
+def test_what_would_be_read_from_disk_for_every_token_does_not_fit() -> None:
+    slow = replace(ASKED, from_disk=True, steps=("A slot gets less.", "The model needs 5 GB and 3 GB is free."))
+    weight = replace(WEIGHT, chosen=slow)
+    verdict = weighed("m", weight, speed(9))
+    assert (verdict.fits, verdict.where, verdict.speed) == ("no", "-", None)
+    assert refusal_of(weight) == "The model needs 5 GB and 3 GB is free."
+    assert (refusal_of(WEIGHT), refusal_of(replace(WEIGHT, chosen=None, refusal="No."))) == (None, "No.")
+    assert disk_bytes_of(weight, slow, need_of(weight, slow) - 3 * GB) == 3 * GB  # each token reads all of it
+    half = replace(weight, reads=(replace(WEIGHT.reads[0], bytes=2 * GB),))  # or half, as with experts
+    assert disk_bytes_of(half, slow, need_of(weight, slow) - 3 * GB) == 1.5 * GB
 
 
 def test_what_nothing_can_be_done_about_does_not_fit() -> None:
@@ -141,6 +149,6 @@ def test_what_is_partly_on_the_cpu_is_recommended_only_if_nothing_else_fits() ->
 
 
 def test_what_not_everybody_may_use_or_does_not_fit_whole_is_not_recommended() -> None:
-    rows = [row("a", rank=3, free=False), row("b", rank=3, fits="less"), row("c", rank=3, fits="disk")]
+    rows = [row("a", rank=3, free=False), row("b", rank=3, fits="less"), row("c", rank=3, fits="no")]
     assert recommend(rows) is None
     assert recommend([*rows, row("d")]) == row("d")

@@ -140,7 +140,7 @@ def test_from_one_file_to_a_program_that_runs_and_an_upgrade_that_may_fail(
     with unpacked(file, tmp_path) as folder:
         done = run("sh", folder / "install.sh", "--prefix", prefix, PYTHON=sys.executable)
     assert done.returncode == 0, done.stderr
-    assert f"{program} models use tiny && {program} serve" in done.stdout
+    assert f"'{program}' models use tiny && '{program}' serve" in done.stdout
     assert (isolated / "models/tiny.gguf").read_bytes() == WEIGHTS
     assert run(program, "--version").stdout == f"appliance {__version__}\n"
     first = os.readlink(prefix / "current")
@@ -275,6 +275,9 @@ def test_a_version_that_runs_is_not_deleted_under_it(tmp_path: Path) -> None:
 def test_what_to_type_next_is_named() -> None:
     manifest: Manifest = replace(MANIFEST, models={"starter": ("s.gguf",)})
     assert next_command(manifest, Path("/opt/appliance")) == "/opt/appliance/bin/appliance serve"
+    manifest = replace(MANIFEST, models={"hf:o/r/a b.gguf": ("s.gguf",)})
+    program = "'/opt/my box/bin/appliance'"
+    assert next_command(manifest, Path("/opt/my box")) == f"{program} models use 'hf:o/r/a b.gguf' && {program} serve"
 
 
 def test_a_list_of_pythons_is_read() -> None:

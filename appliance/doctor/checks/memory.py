@@ -41,6 +41,9 @@ def verdict(need: Need, machine: Machine | None) -> Finding:
     if weight.chosen is None:
         said = f"{takes}, and {free}: {(weight.refusal or 'it does not fit').rstrip('.')}"
         return wrong(LAYER, said, who="box", fix=FIX)
+    if weight.chosen.from_disk:
+        said = f"{takes}, and {free}: it does not fit, and parts of it would be read from disk for every token"
+        return wrong(LAYER, said, who="box", fix=FIX)
     if weight.chosen.steps:
         steps = "; ".join(step.rstrip(".") for step in weight.chosen.steps)
         return warn(LAYER, f"{takes}, and {free}: {steps}", who="box", fix=FIX)

@@ -24,6 +24,11 @@ def verdict(status: Mapping[str, Any]) -> Finding:
         why = engine.get("failure") or engine.get("last_death") or "its log says why"
         fix = "Read the log of the service, then restart it."
         return wrong(LAYER, f"{said}: {str(why).rstrip('.')}", who="box", fix=fix)
+    if not status.get("serving"):
+        return wrong(LAYER, said, who="box", fix="Wait until the model is loaded: `appliance status --watch`.")
+    if engine.get("refused"):
+        fix = "Choose another model (`appliance models fit`), then `systemctl reload appliance`."
+        return warn(LAYER, f"{said}; {str(engine['refused']).rstrip('.')}", who="box", fix=fix)
     if trouble := (status.get("journal") or {}).get("trouble"):
         fix = "Make its state folder writable for whoever serves, with room on its disk; it is tried again by itself."
         return wrong(LAYER, f"{said}; its journal cannot be written: {trouble}", who="box", fix=fix)

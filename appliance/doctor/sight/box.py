@@ -42,8 +42,8 @@ from appliance.doctor.sight.gpus import cards
 from appliance.doctor.sight.visit import Goal, visit
 from appliance.doctor.words import plain
 from appliance.store.disk import Progress
-from appliance.store.own import HUB, known
-from appliance.store.store import Resolved, StoreError, resolve, verify
+from appliance.store.own import known
+from appliance.store.store import Resolved, StoreError, is_path, resolve, verify
 
 SECONDS, TO_FIND, FOR_THE_MODEL = 12.0, 3.0, 9.0
 TO_END = 1.0
@@ -77,7 +77,7 @@ async def look(config: Config, *, deep: Progress | None, root: Path = Path("/"))
         _port(config), _build(), _folders(config), _model(config, deep=deep)
     )
     engine = service.get("engine") or {}
-    loaded = engine.get("state") in ("ready", "careful")
+    loaded = engine.get("state") in ("ready", "careful") and engine.get("model") == file.name
     need = replace(need, loaded=loaded)
     to_lock = need.weight.model if config.local.mlock and need.weight else None
     return Box(
@@ -145,7 +145,7 @@ async def _model(config: Config, *, deep: Progress | None) -> tuple[File, Need]:
 
 async def _file(config: Config, model: Resolved, *, deep: Progress | None) -> File:
     size = model.path.stat().st_size
-    if config.local.model.endswith(".gguf") and not config.local.model.startswith(HUB):
+    if is_path(config.local.model):
         return File(name=model.name, bytes=size, checked="no hash")
     if size > HASHED and deep is None:
         return File(name=model.name, bytes=size, checked="look")

@@ -120,8 +120,10 @@ class _Speaker(asyncio.Protocol):
             self._transport.write(WHOLES[wire])
 
     def _say(self, events: list[bytes], at: int) -> None:
+        if self._transport.is_closing():
+            return
         self._transport.write(events[at])
-        if self._transport.is_closing() or at + 1 == len(events):
+        if at + 1 == len(events):
             return
         if FIRST.encode() in events[at]:
             self._loop.call_later(PAUSE, self._say, events, at + 1)

@@ -203,8 +203,8 @@ def _somebody(to: httpx.Client, args: argparse.Namespace) -> Iterator[None]:
     with tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, "-m", "appliance", "serve", *(["--config", args.config] if args.config else [])]
         # A session of its own: Ctrl-C is for the answer, not for the appliance. So we must end it ourselves, always.
-        for ending in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(ending, lambda number, _: sys.exit(128 + number))
+        endings = (signal.SIGTERM, signal.SIGHUP)
+        before = [signal.signal(ending, lambda number, _: sys.exit(128 + number)) for ending in endings]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             _wait_ready(to, process, log)
@@ -216,6 +216,8 @@ def _somebody(to: httpx.Client, args: argparse.Namespace) -> Iterator[None]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            for ending, handler in zip(endings, before, strict=True):
+                signal.signal(ending, handler)
 
 
 def _listens(to: httpx.Client) -> bool:

@@ -1,9 +1,8 @@
-"""A listener that gives made-up answers in place of a running appliance, and signals that are as they were."""
+"""A listener that gives made-up answers in place of a running appliance."""
 
 from __future__ import annotations
 
 import json
-import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,15 +11,6 @@ from typing import Any
 import pytest
 
 from tests.cli.canned import Canned
-
-
-@pytest.fixture(autouse=True)
-def signals_as_before() -> Iterator[None]:
-    """A command may take the signals that end it for the rest of its process, which here is everybody's."""
-    before = {ending: signal.getsignal(ending) for ending in (signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for ending, taken in before.items():
-        signal.signal(ending, taken)
 
 
 @pytest.fixture

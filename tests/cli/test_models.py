@@ -206,7 +206,16 @@ def test_a_pull_that_fails_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert capsys.readouterr().err == "appliance: the package index cannot be reached; check the network.\n"
 
 
-@pytest.mark.parametrize("ended", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def ended(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """What ends a program, as it is in a terminal: whoever started the tests may have it ignored."""
+    before = signal.signal(
+        request.param, signal.default_int_handler if request.param == signal.SIGINT else signal.SIG_DFL
+    )
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def test_an_interrupted_pull_says_so_and_ends_with_130(
     ended: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ SMALLEST = 512
 SPARE = 128 * 2**20
 """Bytes of RAM left to everybody else, and to Python in this process."""
 
-PROCESS = 36 * 2**20
+PROCESS = 44 * 2**20
 BYTES_PER_WORD, BYTES_PER_MERGE = 330, 245
 """What the engine's process takes beside the model: measured with vocabularies of 49,152 and 151,936 words, with as
 many merges and with none."""

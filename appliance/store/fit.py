@@ -68,9 +68,9 @@ def burden_of(weight: Weight) -> Burden:
 
 def refusal_of(weight: Weight) -> str | None:
     """Why does it not fit? None if it does. What the engine would read from disk for every token does not."""
-    if weight.chosen is None:
-        return weight.refusal
-    return weight.chosen.steps[-1] if weight.chosen.from_disk else None
+    if weight.fits:
+        return None
+    return weight.refusal if weight.chosen is None else weight.chosen.steps[-1]
 
 
 def disk_bytes_of(weight: Weight, placement: Placement, free: int) -> int:
